@@ -18,7 +18,7 @@ COMPILED = 50  # states up to which calls of numpy cost enough for compiled code
 
 
 def eigenvalues(a: np.ndarray) -> np.ndarray:
-    """Return eigenvalues of a finite square matrix, (n,) complex, or real where all are.
+    """Return the eigenvalues of a finite square matrix, (n,) complex, or real where all are.
 
     Raises
     ------

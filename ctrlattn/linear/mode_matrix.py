@@ -70,7 +70,7 @@ def mode_matrix(controller: Any, alpha: Any, gain: Any = 1.0) -> np.ndarray:
 
 
 def exact_poles(controller: Any, alpha: float) -> np.ndarray | None:
-    """Return roots of (z - alpha) den + num, rounded at the end alone; None without a given fraction.
+    """Return the roots of (z - alpha) den + num, rounded at the end alone; None without a given fraction.
 
     Parameters
     ----------

@@ -221,7 +221,7 @@ class StepMetrics:
 
 
 def step_metrics(response: np.ndarray, target: float, *, final: float | None = None) -> StepMetrics:
-    """Return figures of a response that starts at y_0 and should reach `target`.
+    """Return the figures of a response that starts at y_0 and should reach `target`.
 
     Where the end is known, `final` is it, and `settling` decides. Where it is not, the last value stands for it. Every
     response lies inside the band around its own last value, so it then has settled only if it entered the band

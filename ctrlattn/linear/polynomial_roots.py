@@ -178,7 +178,7 @@ def _simple_roots(p: Integers) -> list[complex]:
 
 
 def _polished(q: Integers, guesses: np.ndarray, bits: int) -> list[complex] | None:
-    """Return certified roots, or None where this many bits do not part them: Aberth's steps in fixed point."""
+    """Return the certified roots, or None where this many bits do not part them: Aberth's steps in fixed point."""
     z = [(_fixed(r.real, bits), _fixed(r.imag, bits)) for r in guesses]
     radius = np.full(len(z), np.inf)
     for _ in range(_STEPS):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def poles(system: Any) -> np.ndarray:
-    """Return poles of a state space, or eigenvalues of a matrix, from its irreducible diagonal blocks.
+    """Return the poles of a state space, or eigenvalues of a matrix, from its irreducible diagonal blocks.
 
     States that feed each other in a circle make a block (a strongly connected part of the graph of A); between the
     blocks A is triangular in some order, whatever the order of the states. A zero has to be an exact zero.
@@ -72,7 +72,7 @@ def is_triangular(a: np.ndarray) -> bool:
 
 
 def diagonal_blocks(a: np.ndarray) -> list[np.ndarray]:
-    """Return indices of the irreducible diagonal blocks: each a strongly connected part of the graph of a.
+    """Return the indices of the irreducible diagonal blocks: each a strongly connected part of the graph of a.
 
     >>> [block.tolist() for block in diagonal_blocks(np.array([[1.0, 2, 0], [3, 4, 0], [5, 6, 7]]))]
     [[0, 1], [2]]

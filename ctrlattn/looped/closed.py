@@ -85,7 +85,7 @@ def closed_matrix(jacobian: np.ndarray, controller: Any = None, recall: float = 
 
 
 def growth(f: Any, h: Array, passes: int = 64, *, controller: Any = None, recall: float = 0.0) -> Growth:
-    """Return norms of the powers of the loop's derivative at h: transients that eigenvalues do not show.
+    """Return the norms of the powers of the loop's derivative at h: transients that eigenvalues do not show.
 
     The matrix of a state of at most 400 numbers (memories counted) is formed, and every k is measured. For a larger
     state the powers of two up to `passes` are measured, by iteration with M and its transpose; f then runs with torch.

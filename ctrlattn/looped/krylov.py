@@ -203,7 +203,7 @@ class _State:
 
 
 def leading(values: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
-    """Return indices of the k values of largest score, best first; a conjugate that is left out joins them.
+    """Return the indices of the k values of largest score, best first; a conjugate that is left out joins them.
 
     >>> leading(np.array([0.1, 0.5 + 1j, 0.5 - 1j]), np.array([0.1, 0.5, 0.5]), 1).tolist()
     [1, 2]

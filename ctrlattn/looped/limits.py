@@ -291,7 +291,7 @@ class _Runner:
         return float(np.max(np.abs(np.linalg.eigvals(matrix)))) if np.all(np.isfinite(matrix)) else math.inf
 
     def _pass(self, loop: Passes, plane: np.ndarray, start: np.ndarray) -> np.ndarray:
-        """Return plane coordinates of (h - x, memories) after one pass from those at `start`, one row for each."""
+        """Return the plane coordinates of (h - x, memories) after one pass from those at `start`, one row for each."""
         h, *memory = (like((plane @ row).reshape(tuple(self.x.shape)), self.x) for row in start)
         h = self.x + h
         with np.errstate(all="ignore"):

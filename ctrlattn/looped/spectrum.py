@@ -48,7 +48,7 @@ def spectrum(
     block: int = 2,
     seed: int = 0,
 ) -> PassSpectrum:
-    """Return eigenvalues of the Jacobian of one pass at h.
+    """Return the eigenvalues of the Jacobian of one pass at h.
 
     Parameters
     ----------

@@ -104,7 +104,7 @@ def _extent(loop: Passes) -> float:
 def eigenvalue_errors(
     matrix: np.ndarray, values: np.ndarray, known: float, pairs: tuple[np.ndarray, np.ndarray] | None = None
 ) -> np.ndarray:
-    """Return radii of disks around eigenvalues of a matrix that hold those of every matrix within `known` of it.
+    """Return the radii of disks around eigenvalues of a matrix that hold those of every matrix within `known` of it.
 
     Parameters
     ----------

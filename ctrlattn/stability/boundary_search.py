@@ -31,7 +31,7 @@ class Samples(NamedTuple):
 
 
 def start_grid(roots: np.ndarray, *, continuous: bool, finer: int = 1) -> np.ndarray:
-    """Frequencies that are logarithmic from both ends, as near as the closest root asks, and dense near each other one.
+    """Return frequencies, logarithmic from both ends, as near as the closest root asks, and dense near each other one.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def _decades(low: float, high: float) -> np.ndarray:
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
-    """Ascending, each once; `numpy.unique` takes three times as long for few.
+    """Return the values ascending, each once; `numpy.unique` takes three times as long for few.
 
     >>> distinct(np.array([2.0, 1.0, 2.0])).tolist()
     [1.0, 2.0]
@@ -80,7 +80,7 @@ def distinct(values: np.ndarray) -> np.ndarray:
 
 
 def samples(response: Response, functions: Functions, w: np.ndarray) -> Samples:
-    """Steps are halved where a sign change may hide, until they show it, or show that only rounding bends the curve."""
+    """Halve the steps where a sign change may hide, until they show it, or show that only rounding bends the curve."""
     values = response(w)
     f = functions(w, values)
     active = np.arange(len(w) - 1)
@@ -104,7 +104,7 @@ def samples(response: Response, functions: Functions, w: np.ndarray) -> Samples:
 
 
 def _hidden(left: np.ndarray, middle: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(may a function cross zero between the three points, unseen; curvature), each (k, m).
+    """Return (may a function cross zero between the three points, unseen; curvature), each (k, m).
 
     A parabola through the three crosses twice only if its turning point is inside and as deep as the values.
     """
@@ -115,7 +115,7 @@ def _hidden(left: np.ndarray, middle: np.ndarray, right: np.ndarray) -> tuple[np
 
 
 def zeros(response: Response, functions: Functions, seen: Samples, which: int) -> np.ndarray:
-    """Zeros of one of the functions inside the grid: polished sign changes, and where it touches zero.
+    """Return the zeros of one of the functions inside the grid: polished sign changes, and where it touches zero.
 
     A function that is 0 wherever it is seen has none.
     """
@@ -141,9 +141,9 @@ def zeros(response: Response, functions: Functions, seen: Samples, which: int) -
 def _polished(
     function: Callable[[np.ndarray], np.ndarray], a: np.ndarray, b: np.ndarray, fa: np.ndarray, fb: np.ndarray
 ) -> np.ndarray:
-    """The zero in each bracket at once, by inverse quadratic steps where they are safe, by halves where not.
+    """Return the zero in each bracket at once, by inverse quadratic steps where they are safe, by halves where not.
 
-    Chandrupatla, Adv. Eng. Software 28 (1997) 145.
+    The method is that of Chandrupatla, Adv. Eng. Software 28 (1997) 145.
     """
     a, b, fa, fb = a.copy(), b.copy(), fa.copy(), fb.copy()
     if not len(a):

@@ -12,7 +12,7 @@ from ctrlattn.stability.modes.exact_gains import Pencil, Polynomial, as_fraction
 
 
 def known_controller(controller: Any, quantity: str) -> Any:
-    """The controller; None is no controller, and is refused where one is asked for."""
+    """Return the controller; None is no controller, and is refused where one is asked for."""
     known = as_controller(controller)
     if known is None:
         raise InputTypeError(f"{quantity} needs a controller, got None; without one a mode is stable for |alpha| < 1")
@@ -20,7 +20,7 @@ def known_controller(controller: Any, quantity: str) -> Any:
 
 
 def controller_fraction(controller: Any) -> tuple[list[Fraction], list[Fraction]]:
-    """(num, den) of C(z), exact."""
+    """Return (num, den) of C(z), exact."""
     controller = as_controller(controller) or PID()
     fraction = given_fraction(controller) if not isinstance(controller, PID) else None
     if fraction is None:
@@ -29,19 +29,19 @@ def controller_fraction(controller: Any) -> tuple[list[Fraction], list[Fraction]
 
 
 def controller_response(controller: Any, omega: np.ndarray) -> np.ndarray:
-    """C(e^{iw}), (m,); infinite at a pole."""
+    """Return C(e^{iw}), (m,); infinite at a pole."""
     values = controller_realization(controller).responses(omega)[0, 0]
     return np.where(np.isfinite(values), values, complex(np.inf, 0.0))
 
 
 def pencil_in_alpha(controller: Any) -> Pencil:
-    """z den + num - alpha den."""
+    """Return z den + num - alpha den as a pencil in alpha."""
     num, den = controller_fraction(controller)
     return pencil(Polynomial(plus([*den, Fraction(0)], num), []), Polynomial([-x for x in den], []))
 
 
 def mode_pencil(controller: Any, alpha: complex) -> Pencil:
-    """(z - alpha) den + num as a pencil without a gain."""
+    """Return (z - alpha) den + num as a pencil without a gain."""
     num, den = controller_fraction(controller)
     re = plus(product([Fraction(1), -Fraction(float(np.real(alpha)))], den), num)
     im = [-Fraction(float(np.imag(alpha))) * x for x in den]

@@ -13,7 +13,7 @@ _NOISE = 1e-13
 
 
 def critical_modes(controller: Any, *, finer: int = 1) -> np.ndarray:
-    """Real alpha at which some closed-loop pole is on the unit circle, ascending.
+    """Return the real alpha at which some closed-loop pole is on the unit circle, ascending.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def critical_modes(controller: Any, *, finer: int = 1) -> np.ndarray:
         return np.where(np.isfinite(values), values, np.inf)
 
     def imaginary(w: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Im(z + C)/(sin w (1 + |C|)); Im C alone near a pole of C."""
+        """Return Im(z + C)/(sin w (1 + |C|)); Im C alone near a pole of C."""
         with np.errstate(all="ignore"):
             f = np.where(np.isfinite(values), (np.sin(w) + values.imag) / (1 + np.abs(values)), 0.0)
         return np.where(np.abs(f) < _NOISE, 0.0, f / np.sin(w))[None]

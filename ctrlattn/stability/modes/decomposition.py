@@ -36,7 +36,7 @@ _SINGULAR = 1e-9  # of the closed-loop matrix, how near to having the pole it mu
 
 
 def gain_intervals(loop: Loop, axes: Sequence[Any], spectrum: Any, first: float) -> list[Interval]:
-    """The open intervals of the second gain for which all modes are stable, the first gain being given.
+    """Return the open intervals of the second gain for which all modes are stable, the first gain being given.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def gain_intervals(loop: Loop, axes: Sequence[Any], spectrum: Any, first: float)
 
 
 def gain_region(loop: Loop, axes: Sequence[Any], spectrum: Any, first: Any) -> list[list[Interval]]:
-    """`gain_intervals` at each value of the first gain: the region as exact slices.
+    """Return `gain_intervals` at each value of the first gain: the region as exact slices.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def gain_region(loop: Loop, axes: Sequence[Any], spectrum: Any, first: Any) -> l
 
 
 def gain_boundary(loop: Loop, axes: Sequence[Any], a: complex, omega: Any) -> np.ndarray:
-    """The gains for which mode a has a pole at e^{iw}: the curve of the D-decomposition.
+    """Return the gains for which mode a has a pole at e^{iw}: the curve of the D-decomposition.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def gain_boundary(loop: Loop, axes: Sequence[Any], a: complex, omega: Any) -> np
 
 
 def gain_lines(loop: Loop, axes: Sequence[Any], a: complex) -> list[tuple[float, float, float]]:
-    """Lines c_1 g_1 + c_2 g_2 = c_0 of gains for which mode a has a pole at one and the same point of the circle.
+    """Return lines c_1 g_1 + c_2 g_2 = c_0 of gains for which mode a has a pole at one and the same point z, |z| = 1.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def gain_lines(loop: Loop, axes: Sequence[Any], a: complex) -> list[tuple[float,
 
 
 def _line_points(fixed: Polynomial, terms: Sequence[Polynomial]) -> np.ndarray:
-    """Where on the circle the terms can be parallel: 1 and -1, where all are real, and roots of exact numbers."""
+    """Return points of the circle where the terms can be parallel: 1 and -1, where all are real, and exact roots."""
     points = parallel_points(*terms)
     if points is None:  # parallel everywhere, as skip and feedback of a real mode: the fixed term decides
         both = (parallel_points(fixed, p) for p in terms)
@@ -196,7 +196,7 @@ def _line_points(fixed: Polynomial, terms: Sequence[Polynomial]) -> np.ndarray:
 
 
 def _line(p0: complex, p1: complex, p2: complex) -> tuple[float, float, float] | None:
-    """The gains with p_0 + g_1 p_1 + g_2 p_2 = 0 where the three are parallel."""
+    """Return the line of gains with p_0 + g_1 p_1 + g_2 p_2 = 0 where the three are parallel."""
     size = math.hypot(abs(p1), abs(p2))
     scale = _ONE_LINE * (abs(p0) + size)
     if size <= scale or max(abs(cross_product(p, q)) for p, q in ((p0, p1), (p0, p2), (p1, p2))) > scale * size:
@@ -209,7 +209,7 @@ def _line(p0: complex, p1: complex, p2: complex) -> tuple[float, float, float] |
 
 
 def gain_radius(loop: Loop, axes: Sequence[Any], spectrum: Any, gains: Any) -> np.ndarray:
-    """Largest modulus of the closed-loop poles over all modes: below 1 inside the region.
+    """Return the largest modulus of the closed-loop poles over all modes: below 1 inside the region.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ def _number(value: Any) -> float:
 
 
 def _slice(modes: np.ndarray, over: Parts, first: float, quantity: str) -> list[Interval]:
-    """Mode by mode; then the intersection."""
+    """Return what the stable intervals of all modes, found one by one, have in common."""
     inside: list[Interval] = [(-math.inf, math.inf)]
     for a in map(real_if_real, modes):
         own = stable_intervals(mode_pencil(over, a, first), mode_matrix(over, a, first), quantity)
@@ -273,13 +273,13 @@ def _slice(modes: np.ndarray, over: Parts, first: float, quantity: str) -> list[
 
 
 def _values(polynomials: Sequence[Polynomial], z: np.ndarray) -> list[np.ndarray]:
-    """Each polynomial at points (m,) of the circle; 0 where a root is as near as the next double."""
+    """Return each polynomial at points (m,) of the circle; 0 where a root is as near as the next double."""
     pairs = [(values_at(p, z), values_at(slope(p), z)) for p in polynomials]
     return [np.where(np.abs(value) <= _NEXT_DOUBLE * np.abs(falls), 0.0, value) for value, falls in pairs]
 
 
 def _require_pole(over: Parts, a: complex, gains: np.ndarray, z: np.ndarray, quantity: str) -> None:
-    """The second way: the closed-loop state matrix M at gains (m, 2) has the eigenvalue z, M - zI being singular."""
+    """Check it the second way: the closed-loop matrix M at gains (m, 2) has the eigenvalue z, M - zI being singular."""
     if not len(gains):
         return
     matrices = mode_matrices(over, a, gains)
@@ -295,5 +295,5 @@ def _require_pole(over: Parts, a: complex, gains: np.ndarray, z: np.ndarray, qua
 
 
 def cross_product(p: Any, q: Any) -> Any:
-    """Im(conj(p) q): twice the area between the two, 0 where they are parallel."""
+    """Return Im(conj(p) q): twice the area between the two, 0 where they are parallel."""
     return p.real * q.imag - p.imag * q.real

@@ -35,7 +35,7 @@ class Pencil(NamedTuple):
 
 
 def exact_fraction(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> tuple[list[Fraction], list[Fraction]]:
-    """(num, den) of C (zI - A)^-1 B + D for one input and output, without rounding: Faddeev and LeVerrier.
+    """Return (num, den) of C (zI - A)^-1 B + D for one input and output, without rounding: Faddeev and LeVerrier.
 
     >>> num, den = exact_fraction(np.array([[0.5]]), np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1)))
     >>> [float(x) for x in num], [float(x) for x in den]
@@ -64,7 +64,7 @@ def exact_fraction(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -
 
 
 def characteristic_roots(a: np.ndarray) -> np.ndarray:
-    """Eigenvalues of a real matrix, each correct to its last digit: certified roots of its exact polynomial.
+    """Return the eigenvalues of a real matrix, each correct to its last digit: certified roots of its exact polynomial.
 
     >>> characteristic_roots(np.array([[0.0, -1.0], [1.0, 2.0]])).tolist()  # eigvals: 1 + 1.6e-16i, and 1e-8 at worst
     [(1+0j), (1+0j)]
@@ -76,14 +76,14 @@ def characteristic_roots(a: np.ndarray) -> np.ndarray:
 
 
 def as_fractions(p: Any) -> list[Fraction]:
-    """Coefficients as exact numbers, without leading zeros."""
+    """Return the coefficients as exact numbers, without leading zeros."""
     exact = [Fraction(float(x)) for x in np.atleast_1d(p)]
     first = next((k for k, x in enumerate(exact) if x), len(exact))
     return exact[first:]
 
 
 def product(p: list[Any], q: list[Any]) -> list[Any]:
-    """The product of two polynomials."""
+    """Return the product of two polynomials."""
     if not p or not q:
         return []
     total = [0 * p[0]] * (len(p) + len(q) - 1)
@@ -95,19 +95,19 @@ def product(p: list[Any], q: list[Any]) -> list[Any]:
 
 
 def plus(*terms: list[Any]) -> list[Any]:
-    """The sum of polynomials."""
+    """Return the sum of polynomials."""
     size = max(map(len, terms))
     padded = [[0] * (size - len(p)) + p for p in terms]
     return [sum(column) for column in zip(*padded, strict=True)]
 
 
 def pencil(p: Polynomial, q: Polynomial) -> Pencil:
-    """Exact fractions as integers over one common denominator."""
+    """Return the exact fractions as integers over one common denominator."""
     return Pencil(*over_integers(p, q)[0])
 
 
 def over_integers(*polynomials: Polynomial) -> tuple[list[Polynomial], int]:
-    """Exact fractions as integers, all of one length, and the one denominator that they were multiplied by."""
+    """Return the exact fractions as integers, all of one length, and the denominator that they were multiplied by."""
     size = max(len(x) for p in polynomials for x in p)
     padded = [[[Fraction(0)] * (size - len(x)) + [Fraction(y) for y in x] for x in p] for p in polynomials]
     common = math.lcm(*(y.denominator for p in padded for x in p for y in x))
@@ -115,7 +115,7 @@ def over_integers(*polynomials: Polynomial) -> tuple[list[Polynomial], int]:
 
 
 def combined(fixed: Polynomial, terms: Sequence[Polynomial], gains: Sequence[float]) -> Polynomial:
-    """p_0 + sum_i g_i p_i without rounding."""
+    """Return p_0 + sum_i g_i p_i without rounding."""
     factors = [Fraction(float(g)) for g in gains]
     re, im = (
         plus(base, *([g * x for x in term[i]] for g, term in zip(factors, terms, strict=True)))
@@ -125,18 +125,18 @@ def combined(fixed: Polynomial, terms: Sequence[Polynomial], gains: Sequence[flo
 
 
 def slope(p: Polynomial) -> Polynomial:
-    """p'(z)."""
+    """Return p'(z)."""
     return Polynomial(*(derivative(part) or [0] for part in p))
 
 
 def moduli(p: Polynomial) -> Polynomial:
-    """|p_k|, for complex coefficients |re| + |im|: at |z| the size of the terms that p(z) sums up."""
+    """Return |p_k|, for complex coefficients |re| + |im|: at |z| the size of the terms that p(z) sums up."""
     (whole,), unit = over_integers(p)
     return Polynomial([Fraction(abs(x) + abs(y), unit) for x, y in zip(*whole, strict=True)], [Fraction(0)])
 
 
 def values_at(p: Polynomial, z: Any) -> np.ndarray:
-    """p at complex doubles (m,), each value rounded once.
+    """Return p at complex doubles (m,), each value rounded once.
 
     >>> values_at(Polynomial([1, -2, 1], [0, 0, 0]), [1.0 + 2**-40]).real.tolist() == [2.0**-80]  # (z - 1)^2
     True
@@ -157,7 +157,7 @@ def values_at(p: Polynomial, z: Any) -> np.ndarray:
 
 
 def parallel_points(p: Polynomial, q: Polynomial) -> np.ndarray | None:
-    """The points of the circle but 1 and -1 where Im(p conj q) = 0; None where that holds at all of them.
+    """Return the points of the circle but 1 and -1 where Im(p conj q) = 0; None where that holds at all of them.
 
     >>> none = [0, 0]
     >>> parallel_points(Polynomial([1, 0], none), Polynomial([0, 1], none)).tolist()  # z is real at 1 and -1 alone
@@ -174,7 +174,7 @@ def parallel_points(p: Polynomial, q: Polynomial) -> np.ndarray | None:
 
 
 def critical_gains(g: Pencil) -> np.ndarray | None:
-    """Every real gain with a root on the circle, ascending; None where no gain can be stable.
+    """Return every real gain with a root on the circle, ascending; None where no gain can be stable.
 
     >>> one, none = [0, 1], [0, 0]
     >>> critical_gains(Pencil(Polynomial([1, 0], none), Polynomial(one, none))).tolist()  # z + g
@@ -195,7 +195,7 @@ def critical_gains(g: Pencil) -> np.ndarray | None:
 
 
 def stable_at(g: Pencil, gain: float) -> bool:
-    """Whether all roots of p + gain q lie inside the circle by more than the last digits, by certified roots."""
+    """Tell whether all roots of p + gain q lie inside the circle by more than the last digits, by certified roots."""
     top, bottom = float(gain).as_integer_ratio()
     re, im = (plus([bottom * x for x in p], [top * x for x in q]) for p, q in zip(g.p, g.q, strict=True))
     # The product with the conjugate polynomial is real, and its roots are as far from 0.
@@ -208,7 +208,7 @@ def stable_at(g: Pencil, gain: float) -> bool:
 
 
 def _integers(values: np.ndarray) -> tuple[np.ndarray, int]:
-    """Integers and the power of two that they were multiplied by."""
+    """Return integers and the power of two that they were multiplied by."""
     ratios = [float(x).as_integer_ratio() for x in values.ravel()]
     unit = math.lcm(*(bottom for _, bottom in ratios))
     whole = np.empty(len(ratios), dtype=object)
@@ -217,12 +217,12 @@ def _integers(values: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _crossing(p: Polynomial, q: Polynomial) -> Integers:
-    """Im(p conj q) for a real variable."""
+    """Return Im(p conj q) for a real variable."""
     return plus(product(p.im, q.re), [-x for x in product(p.re, q.im)])
 
 
 def _on_line(p: Polynomial) -> Polynomial:
-    """(1 - it)^n p((1 + it)/(1 - it)) as a polynomial in t."""
+    """Return (1 - it)^n p((1 + it)/(1 - it)) as a polynomial in t."""
     n = len(p.re) - 1
     re, im = [0], [0]
     falling_re, falling_im = [1], [0]  # (1 - it)^k
@@ -237,7 +237,7 @@ def _on_line(p: Polynomial) -> Polynomial:
 
 
 def _real_roots(p: Integers) -> list[float]:
-    """Distinct real roots other than 0; an odd or even polynomial has them in pairs."""
+    """Return the distinct real roots other than 0; an odd or even polynomial has them in pairs."""
     while not p[-1]:
         p = p[:-1]
     while not p[0]:
@@ -252,7 +252,7 @@ def _real_roots(p: Integers) -> list[float]:
 
 
 def _at(p: Polynomial, t: float) -> tuple[int, int]:
-    """p at a double, times a common power of its denominator."""
+    """Return p at a double, times a common power of its denominator."""
     top, bottom = float(t).as_integer_ratio()
     values = []
     for part in p:
@@ -272,7 +272,7 @@ def _value(p: Polynomial, z: int) -> tuple[int, int]:
 
 
 def _gain(top: tuple[int, int], bottom: tuple[int, int]) -> float | None:
-    """-Re(p conj q)/|q|^2, p and q being parallel; None where p + g q = 0 for no finite g, or for all."""
+    """Return -Re(p conj q)/|q|^2, p and q being parallel; None where p + g q = 0 for no finite g, or for all."""
     size = bottom[0] ** 2 + bottom[1] ** 2
     if not size:
         return None

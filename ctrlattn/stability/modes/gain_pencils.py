@@ -43,7 +43,7 @@ class Parts(NamedTuple):
 
 
 def parts(loop: Loop, axes: Sequence[Any]) -> Parts:
-    """The controllers behind the gains that `gain_polynomials.family` has accepted."""
+    """Return the controllers behind the gains that `gain_polynomials.family` has accepted."""
     controller = loop.controller or PID()
     varied: dict[str, Any] = {axis: 0.0 for axis in axes if isinstance(axis, str) and axis in _PID}
     fixed = replace(controller, **varied) if isinstance(controller, PID) else controller
@@ -60,7 +60,7 @@ def parts(loop: Loop, axes: Sequence[Any]) -> Parts:
 
 
 def mode_polynomials(over: Parts, a: complex) -> tuple[Polynomial, list[Polynomial]]:
-    """p_0 and the p_i of the closed-loop polynomial p_0 + sum_i g_i p_i of mode a, without rounding."""
+    """Return p_0 and the p_i of the closed-loop polynomial p_0 + sum_i g_i p_i of mode a, without rounding."""
     everything = (over.fixed, *over.axes)
     den = [Fraction(1)]
     for part in everything:
@@ -78,18 +78,18 @@ def mode_polynomials(over: Parts, a: complex) -> tuple[Polynomial, list[Polynomi
 
 
 def mode_pencil(over: Parts, a: complex, first: float) -> Pencil:
-    """The closed-loop polynomial of mode a at the first gain as p + g q, g the second."""
+    """Return the closed-loop polynomial of mode a at the first gain as p + g q, g the second."""
     fixed, (along, across) = mode_polynomials(over, a)
     return pencil(combined(fixed, [along], [first]), across)
 
 
 def mode_matrix(over: Parts, a: complex, first: float) -> Callable[[np.ndarray], np.ndarray]:
-    """The closed-loop state matrices of mode a as a function of second gains (m,)."""
+    """Return the closed-loop state matrices of mode a as a function of second gains (m,)."""
     return lambda second: mode_matrices(over, a, np.stack([np.full(len(second), first), second], axis=-1))
 
 
 def mode_matrices(over: Parts, a: complex, gains: np.ndarray) -> np.ndarray:
-    """The closed-loop state matrices of mode a for gains (..., axes): (..., n, n)."""
+    """Return the closed-loop state matrices of mode a for gains (..., axes): (..., n, n)."""
     every = (over.fixed, *over.axes)
     a_c = block_diag(*(part.matrices[0] for part in every))
     b_c = np.concatenate([part.matrices[1][:, 0] for part in every])
@@ -106,7 +106,7 @@ def mode_matrices(over: Parts, a: complex, gains: np.ndarray) -> np.ndarray:
 
 
 def require_values(values: Any, quantity: str) -> np.ndarray:
-    """The values of one gain as finite numbers (m,)."""
+    """Return the values of one gain as finite numbers (m,)."""
     array = require_gains([values], -1, quantity)[0]
     if array.ndim != 1:
         raise InputError(f"{quantity}: the values of one gain are (m,), got shape {array.shape}")
@@ -114,7 +114,7 @@ def require_values(values: Any, quantity: str) -> np.ndarray:
 
 
 def require_gains(gains: Any, axes: int, quantity: str) -> np.ndarray:
-    """Gains as finite numbers (..., axes); any number of them for axes = -1."""
+    """Return gains as finite numbers (..., axes); any number of them for axes = -1."""
     try:
         values = require_real("gains", gains)
     except (TypeError, ValueError):

@@ -34,7 +34,7 @@ class PoleSensitivity(NamedTuple):
 
 
 def gain_modes(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> np.ndarray:
-    """The modes (m,) of a spectrum, complex, of a loop that is affine in the gains `axes`; else InputError."""
+    """Return the complex modes (m,) of a spectrum; raise InputError unless the loop is affine in the gains `axes`."""
     mode(require_scalar_gains(loop, quantity), 0.0)  # refuses what is not linear and time-invariant
     a = require_numbers(f"{quantity}: the spectrum", spectrum).astype(complex).ravel()
     if not isinstance(axes, list | tuple | np.ndarray):
@@ -55,12 +55,12 @@ def gain_modes(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) ->
 
 
 def real_if_real(a: complex) -> complex:
-    """A float where the imaginary part is zero: real modes have real matrices."""
+    """Return a float where the imaginary part is zero: real modes have real matrices."""
     return a.real if a.imag == 0 else a
 
 
 def pole_sensitivity(loop: Loop, a: complex, gains: Sequence[Any]) -> PoleSensitivity:
-    """How fast each closed-loop pole of one mode moves with each gain, at the loop's own gains.
+    """Return how fast each closed-loop pole of one mode moves with each gain, at the loop's own gains.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def pole_sensitivity(loop: Loop, a: complex, gains: Sequence[Any]) -> PoleSensit
 
 
 def _poles(p: Polynomial, matrix: np.ndarray) -> np.ndarray:
-    """The roots of exact numbers, descending modulus: certified for a real mode, polished eigenvalues for a complex."""
+    """Return roots of exact numbers, by descending modulus: certified for a real mode, else polished eigenvalues."""
     (whole,), _ = over_integers(p)
     poles = np.linalg.eigvals(matrix).astype(complex) if any(whole.im) else integer_roots(whole.re)
     for _ in range(_POLISH if any(whole.im) else 0):
@@ -132,7 +132,7 @@ def _poles(p: Polynomial, matrix: np.ndarray) -> np.ndarray:
 
 
 def _require_traces(over: Parts, a: complex, gains: np.ndarray, poles: np.ndarray, moved: np.ndarray) -> None:
-    """The state matrix tells the same: sum_k poles_k^(m-1) d poles_k / dg = tr(M^(m-1) dM/dg) for m = 1 ... n."""
+    """Check by the state matrix that sum_k poles_k^(m-1) d poles_k / dg = tr(M^(m-1) dM/dg) for m = 1 ... n."""
     matrix, still = mode_matrices(over, a, gains), mode_matrices(over, a, np.zeros(len(gains)))
     slopes = mode_matrices(over, a, np.eye(len(gains))) - still
     power = np.eye(len(matrix))
@@ -149,7 +149,7 @@ def _require_traces(over: Parts, a: complex, gains: np.ndarray, poles: np.ndarra
 
 
 def root_locus(loop: Loop, gain: Any, a: complex, at: Any) -> np.ndarray:
-    """Closed-loop poles of one mode as one gain takes the values `at`, each column a branch.
+    """Return the closed-loop poles of one mode as one gain takes the values `at`, each column a branch.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def root_locus(loop: Loop, gain: Any, a: complex, at: Any) -> np.ndarray:
 
 
 def branches(poles: np.ndarray) -> np.ndarray:
-    """Poles (m, n), each row put into the order in which they have moved least since the row before.
+    """Return the poles (m, n), each row put into the order in which they have moved least since the row before.
 
     >>> branches(np.array([[0.1, 0.9], [0.8, 0.2]])).tolist()
     [[0.1, 0.9], [0.2, 0.8]]

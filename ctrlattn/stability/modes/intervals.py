@@ -21,7 +21,7 @@ _MOST_UNSURE = 1e-2
 
 
 def stable_intervals(g: Pencil, matrices: Matrices, quantity: str) -> list[Interval]:
-    """All of them, ascending.
+    """Return all stable intervals of the gain, ascending.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def stable_intervals(g: Pencil, matrices: Matrices, quantity: str) -> list[Inter
 
 
 def intersection(left: list[Interval], right: list[Interval]) -> list[Interval]:
-    """What both unions have in common, ascending.
+    """Return what both unions have in common, ascending.
 
     >>> intersection([(0.0, 2.0), (3.0, 5.0)], [(1.0, 4.0)])
     [(1.0, 2.0), (3.0, 4.0)]
@@ -70,12 +70,12 @@ def intersection(left: list[Interval], right: list[Interval]) -> list[Interval]:
 
 
 def radius(matrices: np.ndarray) -> np.ndarray:
-    """Largest modulus of the eigenvalues, (..., n, n) -> (...)."""
+    """Return the largest modulus of the eigenvalues, (..., n, n) -> (...)."""
     return np.abs(np.linalg.eigvals(matrices)).max(axis=-1)
 
 
 def unsure(states: int) -> float:
-    """How far from the circle a computed radius decides nothing: eigenvalues of a cluster move by eps^(1/n)."""
+    """Return how far from the circle a computed radius decides nothing: eigenvalues of a cluster move by eps^(1/n)."""
     return min(4 * EPS ** (1 / max(states, 1)), _MOST_UNSURE)
 
 

@@ -49,7 +49,7 @@ class OddNumberLimit(NamedTuple):
         return self.binds and (len(self.below) > 0 or bool(self.above[-1] == self.edge))
 
     def in_words(self) -> str:
-        """What is forbidden, by which eigenvalue, and what would help."""
+        """Say what is forbidden, by which eigenvalue, and what would help."""
         if not self.binds and len(self.undecided):
             return (
                 f"the real eigenvalue {self.undecided[0]:.6g} of J is at 1 + recall within its error: whether the "
@@ -67,7 +67,7 @@ class OddNumberLimit(NamedTuple):
 
 
 def pass_poles(controller: Any, spectrum: Any, recall: float = 0.0) -> np.ndarray:
-    """Closed-loop poles of every eigenvalue of J under a controller over passes.
+    """Return the closed-loop poles of every eigenvalue of J under a controller over passes.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def pass_poles(controller: Any, spectrum: Any, recall: float = 0.0) -> np.ndarra
 
 
 def passes_stable(controller: Any, spectrum: Any, recall: float = 0.0) -> np.ndarray:
-    """Whether all poles of each eigenvalue lie strictly inside the unit circle, shaped as the spectrum.
+    """Tell whether all poles of each eigenvalue lie strictly inside the unit circle, shaped as the spectrum.
 
     Certified roots of the exact polynomial decide wherever rounding of the eigenvalues could.
 
@@ -141,7 +141,7 @@ def pass_boundary(controller: Any, omega: Any, recall: float = 0.0) -> np.ndarra
 
 
 def stable_gains(controller: Any, spectrum: Any, recall: float = 0.0) -> list[Interval]:
-    """Every real factor g for which g C(z) leaves all eigenvalues stable, as open intervals, ascending.
+    """Return every real factor g for which g C(z) leaves all eigenvalues stable, as open intervals, ascending.
 
     A static controller has the closed form 0 < g C < 2 Re w/|w|^2, w = 1 + k_r - lambda, over all eigenvalues. For
     any other the ends come from exact numbers, mode by mode. Both are checked on the poles: stable inside, not outside.
@@ -185,10 +185,10 @@ def stable_gains(controller: Any, spectrum: Any, recall: float = 0.0) -> list[In
 
 
 def stable_recalls(controller: Any, spectrum: Any) -> list[Interval]:
-    """Every recall k_r >= 0 with which C(z) leaves all eigenvalues stable, as intervals, ascending.
+    """Return every recall k_r >= 0 with which C(z) leaves all eigenvalues stable, as intervals, ascending.
 
-    A static controller g has the closed form |Re lambda - 1 - k_r + 1/g| < sqrt(1/g^2 - Im^2 lambda); else as
-    `stable_gains`. An interval that begins at 0 has 0 in it.
+    A static controller g has the closed form |Re lambda - 1 - k_r + 1/g| < sqrt(1/g^2 - Im^2 lambda). Any other is
+    treated as in `stable_gains`. An interval that begins at 0 has 0 in it.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def stable_recalls(controller: Any, spectrum: Any) -> list[Interval]:
 
 
 def odd_number_limit(spectrum: Any, recall: float = 0.0, *, errors: Any = None) -> OddNumberLimit:
-    """The real eigenvalues of J that no controller on e can hold.
+    """Return the real eigenvalues of J that no controller on e can hold.
 
     Parameters
     ----------
@@ -251,14 +251,14 @@ def odd_number_limit(spectrum: Any, recall: float = 0.0, *, errors: Any = None) 
 
 
 def gain_pencil(controller: Any, mode: complex, recall: float = 0.0) -> Pencil:
-    """(z - 1) den + g (1 + k_r - lambda) num, exact, as p + g q."""
+    """Return (z - 1) den + g (1 + k_r - lambda) num, exact, as p + g q."""
     num, den = controller_fraction(controller)
     re, im = _exact_pull(mode, recall)
     return pencil(Polynomial(product([_ONE, -_ONE], den), []), Polynomial([re * x for x in num], [im * x for x in num]))
 
 
 def recall_pencil(controller: Any, mode: complex) -> Pencil:
-    """(z - 1) den + (1 - lambda) num + k_r num, exact, as p + k_r q."""
+    """Return (z - 1) den + (1 - lambda) num + k_r num, exact, as p + k_r q."""
     num, den = controller_fraction(controller)
     re, im = _exact_pull(mode, 0.0)
     p = plus(product([_ONE, -_ONE], den), [re * x for x in num])
@@ -270,7 +270,7 @@ def _exact_pull(mode: complex, recall: float) -> tuple[Fraction, Fraction]:
 
 
 def _common(modes: np.ndarray, of_mode: Callable[[complex], tuple[Pencil, Matrices]], quantity: str) -> list[Interval]:
-    """What the stable intervals of all modes have in common."""
+    """Return what the stable intervals of all modes have in common."""
     inside: list[Interval] = [(-math.inf, math.inf)]
     for mode in modes.tolist():
         exact, matrix = of_mode(mode)
@@ -281,7 +281,7 @@ def _common(modes: np.ndarray, of_mode: Callable[[complex], tuple[Pencil, Matric
 
 
 def _static_recalls(static: float, modes: np.ndarray) -> list[Interval]:
-    """1 - g w inside the circle, w = 1 - lambda + k_r: k_r within sqrt(1/g^2 - Im^2) of Re lambda - 1 + 1/g."""
+    """Return k_r within sqrt(1/g^2 - Im^2) of Re lambda - 1 + 1/g: 1 - g w inside the circle, w = 1 - lambda + k_r."""
     half = np.sqrt(1 / static**2 - modes.imag**2)
     middle = modes.real - 1 + 1 / static
     low, high = max(float(np.max(middle - half)), 0.0), float(np.min(middle + half))
@@ -291,7 +291,7 @@ def _static_recalls(static: float, modes: np.ndarray) -> list[Interval]:
 
 
 def _checked(intervals: list[Interval], poles: Callable[[float], np.ndarray], quantity: str) -> list[Interval]:
-    """The intervals of a closed form, once the poles are inside the circle within each and not beyond its ends."""
+    """Return the intervals of a closed form, once the poles are inside the circle within each and not beyond ends."""
     for low, high in intervals:
         near = _NEXT * (high - low)
         outside = [x for x in (low - near, high + near) if quantity == "stable_gains" or x > 0]
@@ -307,7 +307,7 @@ def _checked(intervals: list[Interval], poles: Callable[[float], np.ndarray], qu
 
 
 def _static_gain(law: Any) -> float | None:
-    """The number that a controller without memory is; None for one with memory."""
+    """Return the number that a controller without memory is; None for one with memory."""
     a, _, _, d = law.realization()
     return float(d[0, 0]) if not len(a) else None
 

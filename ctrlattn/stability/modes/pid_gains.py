@@ -34,7 +34,7 @@ class PIDTerms(NamedTuple):
     d: np.ndarray  # (3,)
 
     def matrices(self, gains: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-        """`mode_matrix` of every pair of gains (k, 3) and mode (k,): (k, order + 1, order + 1)."""
+        """Return `mode_matrix` of every pair of gains (k, 3) and mode (k,): (k, order + 1, order + 1)."""
         matrix = np.zeros((len(gains), len(self.a) + 1, len(self.a) + 1), dtype=np.result_type(alpha, float))
         matrix[:, 0, 0] = alpha - gains @ self.d
         matrix[:, 0, 1:], matrix[:, 1:, 0], matrix[:, 1:, 1:] = gains @ self.c, -self.b[:, 0], self.a
@@ -42,7 +42,7 @@ class PIDTerms(NamedTuple):
 
 
 def pid_terms(form: Form, ema: float, *, integral: bool, derivative: bool) -> PIDTerms:
-    """The terms of a law; `integral` and `derivative` say which of its gains are not 0.
+    """Return the terms of a law; `integral` and `derivative` say which of its gains are not 0.
 
     >>> pid_terms("printed", 0.3, integral=True, derivative=False).num.tolist()  # kp (z - 1) + ki z over z - 1
     [[1.0, -1.0], [1.0, 0.0], [0.0, 0.0]]
@@ -61,7 +61,7 @@ def pid_terms(form: Form, ema: float, *, integral: bool, derivative: bool) -> PI
 
 
 def pid_intervals(gains: np.ndarray, form: Form, ema: float = 0.3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`stability_interval` of many PID gains at once.
+    """Return `stability_interval` of many PID gains at once.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def pid_intervals(gains: np.ndarray, form: Form, ema: float = 0.3) -> tuple[np.n
 def pid_unstable_share(
     loop: Loop, modes: np.ndarray, gains: np.ndarray, form: Form = "printed", ema: float = 0.3
 ) -> np.ndarray:
-    """`unstable_share` of the loop under many PID gains at once.
+    """Return `unstable_share` of the loop under many PID gains at once.
 
     The reflection coefficients of p(rho z), rho = 1 + 1e-9, decide; where one is within 1e-6 of the circle, the
     eigenvalues of the closed loop do, as in `unstable_share`.
@@ -147,14 +147,14 @@ def pid_unstable_share(
 
 
 def by_memory(gains: np.ndarray, form: Form, ema: float) -> list[tuple[PIDTerms, np.ndarray]]:
-    """The cells that have the same memory, by which of ki and kd are 0: (terms, their places)."""
+    """Group the cells that have the same memory, by which of ki and kd are 0: (terms, their places)."""
     pattern = 2 * (gains[:, 1] != 0) + (gains[:, 2] != 0)
     groups = [(int(k), np.flatnonzero(pattern == k)) for k in np.unique(pattern)]
     return [(pid_terms(form, ema, integral=k >= 2, derivative=k % 2 == 1), chosen) for k, chosen in groups]
 
 
 def _outside(terms: PIDTerms, gains: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """(k, m) bool: does the closed loop of these gains and this mode have a pole outside the circle?"""
+    """Tell whether the closed loop of these gains and this mode has a pole outside the circle, (k, m) bool."""
     from ctrlattn.kernels.schur_cohn import OUTSIDE, UNSURE, verdicts
 
     fixed = mode_polynomial(gains @ terms.num, terms.den, 0.0)
@@ -169,7 +169,7 @@ def _outside(terms: PIDTerms, gains: np.ndarray, alpha: np.ndarray) -> np.ndarra
 
 
 def _ema_intervals(gains: np.ndarray, g: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Critical modes, segments between them, and one check of each: nothing is decided within _NEAR of a tie."""
+    """Return (low, high, sure) by critical modes and one check of each segment: within _NEAR of a tie none is sure."""
     kp, ki, kd = gains.T
     with np.errstate(all="ignore"):
         c, tie = _crossings(ki, kd, g)
@@ -191,7 +191,7 @@ def _ema_intervals(gains: np.ndarray, g: float) -> tuple[np.ndarray, np.ndarray,
 
 
 def _crossings(ki: np.ndarray, kd: np.ndarray, g: float) -> tuple[np.ndarray, np.ndarray]:
-    """cos w of the two crossings, (2, k), nan where there is none; and where rounding could add or lose one."""
+    """Return cos w of the two crossings, (2, k), nan where there is none; and where rounding could add or lose one."""
     q = 1 - g
     a, b, e = -4 * q * kd, 2 * kd * (1 + q * q) - 2 * q * (1 - kd), (1 - kd) * (1 + q * q) - ki * g
     root = b * b - 4 * a * e
@@ -204,14 +204,14 @@ def _crossings(ki: np.ndarray, kd: np.ndarray, g: float) -> tuple[np.ndarray, np
 
 
 def _critical(gains: np.ndarray, c: np.ndarray, g: float) -> np.ndarray:
-    """Re(z + C(z)) at z = e^{iw}, cos w = c: (2, k)."""
+    """Return Re(z + C(z)) at z = e^{iw}, cos w = c: (2, k)."""
     kp, ki, kd = gains.T
     q = 1 - g
     return np.asarray(c + kp + ki * g * (c - q) / (1 + q * q - 2 * q * c) + kd * (c - (2 * c * c - 1)))
 
 
 def _decided(gains: np.ndarray, g: float, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(k, s) bool twice: is the mode stable, and is that not sure? By reflection coefficients."""
+    """Tell whether the mode is stable, and whether that is not sure, (k, s) bool each, by reflection coefficients."""
     largest = np.full(alpha.shape, np.inf)
     for terms, chosen in by_memory(gains, "ema", g):
         p = mode_polynomial((gains[chosen] @ terms.num)[:, None, :], terms.den, np.nan_to_num(alpha[chosen]))
@@ -220,7 +220,7 @@ def _decided(gains: np.ndarray, g: float, alpha: np.ndarray) -> tuple[np.ndarray
 
 
 def _ends_hold(gains: np.ndarray, g: float, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Stable on this side of both ends, and not stable on the other."""
+    """Tell whether the loop is stable on this side of both ends, and not stable on the other."""
     near = _BESIDE * np.minimum(high - low, 1.0)
     stable, unsure = _decided(gains, g, np.stack([low + near, high - near, low - near, high + near], axis=1))
     del unsure  # reflection coefficients near an end are near 1, on the side that they should be

@@ -27,7 +27,7 @@ MARGINAL = 1e-9  # a pole this close to the unit circle is on it: the consensus 
 
 
 def stability_interval(controller: Any) -> Interval:
-    """The open interval of real alpha for which the loop is stable; (nan, nan) when there is none.
+    """Return the open interval of real alpha for which the loop is stable; (nan, nan) when there is none.
 
     For the printed PID law, all three Jury conditions of the cubic are linear in alpha, so that for every real
     gain the set is one interval, with P, I, D the gains:
@@ -71,7 +71,7 @@ def stability_interval(controller: Any) -> Interval:
 
 
 def printed_interval(kp: Any, ki: Any, kd: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(low, high) of the printed law by `stability_interval`'s closed form, shaped as the gains; nan where empty.
+    """Return (low, high) of the printed law by `stability_interval`'s closed form, shaped as the gains; nan if empty.
 
     >>> [float(end.round(6)) for end in printed_interval(0.8, 0.5, 0.05)]
     [0.15, 1.82381]
@@ -84,7 +84,7 @@ def printed_interval(kp: Any, ki: Any, kd: Any) -> tuple[np.ndarray, np.ndarray]
 
 
 def stability_set(controller: Any) -> list[Interval]:
-    """All open intervals of real alpha for which the loop is stable, in ascending order.
+    """Return all open intervals of real alpha for which the loop is stable, in ascending order.
 
     A closed-loop pole can cross the unit circle only at alpha = e^{iw} + C(e^{iw}) real: at z = 1, at z = -1 and
     where the imaginary part vanishes. Each segment in between is decided by its poles. A mode of the controller
@@ -119,7 +119,7 @@ def stability_set(controller: Any) -> list[Interval]:
 
 
 def _stable_segments(controller: Any, critical: np.ndarray) -> list[Interval]:
-    """The stable ones among the segments; |alpha| beyond all critical values is unstable: one pole follows alpha."""
+    """Return the stable segments; |alpha| beyond all critical values is unstable, since one pole follows alpha."""
     intervals: list[Interval] = []
     for low, high in pairwise(critical.tolist()):
         if high - low <= _SAME * max(abs(low), abs(high)) or not _inside(controller, (low + high) / 2):
@@ -133,7 +133,7 @@ def _stable_segments(controller: Any, critical: np.ndarray) -> list[Interval]:
 
 
 def _ends_hold(controller: Any, intervals: list[Interval]) -> bool:
-    """Stable on this side of both ends, not stable on the other, unless the next interval begins there."""
+    """Tell whether it is stable on this side of both ends, not on the other, unless the next interval begins there."""
     ends = {end for pair in intervals for end in pair}
     for low, high in intervals:
         near = _NEXT * min(high - low, 1.0)
@@ -148,7 +148,7 @@ def _ends_hold(controller: Any, intervals: list[Interval]) -> bool:
 
 
 def _inside(controller: Any, alpha: float, margin: float = 0.0) -> bool:
-    """Are all closed-loop poles within 1 - margin, by exact polynomial roots where the coefficients are given?"""
+    """Tell whether all closed-loop poles are within 1 - margin, by exact roots where the coefficients are given."""
     poles = exact_poles(controller, alpha)
     poles = closed_loop_poles(controller, alpha) if poles is None else poles
     return bool(np.max(np.abs(poles)) < 1 - margin)
@@ -187,7 +187,7 @@ def region_boundary(controller: Any, omega: np.ndarray) -> np.ndarray:
 
 
 def closed_loop_poles(controller: Any, alpha: Any) -> np.ndarray:
-    """Roots of (z - alpha) den(z) + num(z) for every alpha, as eigenvalues of `mode_matrix`.
+    """Return the roots of (z - alpha) den(z) + num(z) for every alpha, as eigenvalues of `mode_matrix`.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def closed_loop_poles(controller: Any, alpha: Any) -> np.ndarray:
 
 
 def spectral_radius(controller: Any, alpha: Any) -> np.ndarray:
-    """Largest modulus of the closed-loop poles, shaped as alpha.
+    """Return the largest modulus of the closed-loop poles, shaped as alpha.
 
     >>> round(float(spectral_radius(PID(0.6), 0.5)), 12)
     0.1
@@ -221,7 +221,7 @@ def spectral_radius(controller: Any, alpha: Any) -> np.ndarray:
 
 
 def is_stable(controller: Any, alpha: Any) -> np.ndarray:
-    """Whether all closed-loop poles lie strictly inside the unit circle, shaped as alpha.
+    """Tell whether all closed-loop poles lie strictly inside the unit circle, shaped as alpha.
 
     Certified roots of the exact polynomial decide wherever rounding of the eigenvalues could. A pole on the circle
     within its last digits is not inside.
@@ -239,9 +239,10 @@ def is_stable(controller: Any, alpha: Any) -> np.ndarray:
 
 
 def mode_intervals(loop: Loop) -> list[Interval]:
-    """Open intervals of real attention eigenvalues a for which the loop is stable, ascending; [] where there are none.
+    """Return the open intervals of real attention eigenvalues a for which the loop is stable, ascending; [] if none.
 
-    They are `stability_set` in terms of a, alpha = skip + feedback a. With feedback = 0 no a decides: all or none.
+    They are `stability_set` in terms of a, alpha = skip + feedback a. With feedback = 0 either all a are stable or
+    none.
 
     Parameters
     ----------
@@ -265,7 +266,7 @@ def mode_intervals(loop: Loop) -> list[Interval]:
 
 
 def mode_radius(loop: Loop, a: Any) -> np.ndarray:
-    """Largest modulus of the closed-loop poles of each attention eigenvalue a, shaped as a.
+    """Return the largest modulus of the closed-loop poles of each attention eigenvalue a, shaped as a.
 
     >>> from ctrlattn import CausalMean
     >>> float(mode_radius(Loop(CausalMean(), skip=1.0, feedback=-1.0), 0.25))
@@ -275,7 +276,7 @@ def mode_radius(loop: Loop, a: Any) -> np.ndarray:
 
 
 def unstable_share(loop: Loop, modes: np.ndarray) -> np.ndarray:
-    """Share of the modes (..., m) whose closed loop has a pole outside the unit circle: (...).
+    """Return the share of the modes (..., m) whose closed loop has a pole outside the unit circle: (...).
 
     A pole within 1e-9 of the circle counts as on it, not outside.
 
@@ -287,7 +288,7 @@ def unstable_share(loop: Loop, modes: np.ndarray) -> np.ndarray:
 
 
 def _numbers(values: Any, name: str) -> np.ndarray:
-    """Finite numbers, real or complex."""
+    """Return finite numbers, real or complex."""
     try:
         array = np.asarray(values)
     except ValueError:

@@ -6,7 +6,7 @@ from ctrlattn.arrays import Array, require_attention
 
 
 def attention_spectrum(matrices: Array) -> np.ndarray:
-    """Eigenvalues of attention matrices.
+    """Return the eigenvalues of attention matrices.
 
     A lower triangular (causal) matrix gives its diagonal, exactly: the weight that each token gives to itself.
     Rows that sum to 1 give the eigenvalue 1, of the constant mode. Where a null key takes the share s_i of row i, rows

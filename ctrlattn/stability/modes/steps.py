@@ -18,7 +18,7 @@ _SMALLEST, _LARGEST, _GRID = 1e-3, 1e3, 300
 
 
 def with_step(pid: PID, h: float) -> PID:
-    """The printed law of a chain that takes steps of size h: PID(h P, h^2 I, D), for modes 1 + h (alpha - 1).
+    """Return the printed law of a chain that takes steps of size h: PID(h P, h^2 I, D), for modes 1 + h (alpha - 1).
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def with_step(pid: PID, h: float) -> PID:
 
 
 def largest_stable_step(pid: PID, alpha: Any) -> float:
-    """The h up to which every smaller step leaves all modes stable; 0 where none does, infinite where all do.
+    """Return the h up to which every smaller step leaves all modes stable; 0 where none does, infinite where all do.
 
     Real modes with I >= 0, 0 <= D < 1: h = 4 (1 - D) / [b + sqrt(b^2 + 4 I (1 - D))], b = 1 - alpha + P > 0, for the
     smallest alpha. Complex modes and other gains: the closed-loop poles, bisected to 1e-9 relative behind the first
@@ -84,7 +84,7 @@ def largest_stable_step(pid: PID, alpha: Any) -> float:
 
 
 def _of_real_modes(pid: PID, alpha: np.ndarray) -> float:
-    """The closed form, which falls as alpha falls; 0 where the continuous loop is not stable for the largest."""
+    """Return the closed form, which falls as alpha falls; 0 where the continuous loop is unstable for the largest."""
     if alpha.size == 0:
         return math.inf
     if alpha.max() >= 1 + pid.kp:
@@ -95,7 +95,7 @@ def _of_real_modes(pid: PID, alpha: np.ndarray) -> float:
 
 
 def _by_bisection(pid: PID, alpha: np.ndarray) -> float:
-    """The first step on a geometric grid that leaves a mode unstable, refined."""
+    """Find the first step on a geometric grid that leaves a mode unstable, and refine it."""
 
     def stable(h: float) -> bool:
         return bool(np.all(is_stable(with_step(pid, h), 1 + h * (alpha - 1))))

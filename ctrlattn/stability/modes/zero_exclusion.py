@@ -25,7 +25,7 @@ _ROUNDING = 1e-9
 
 
 def stable_spread(pid: PID, region: Interval, largest: float = 0.5) -> float:
-    """The largest s <= largest for which all gains within (1 - s, 1 + s) times those of `pid` are stable on the region.
+    """Return the largest s <= largest for which gains within (1 - s, 1 + s) times `pid` are all stable on the region.
 
     Zero exclusion is evaluated on 4,201 frequencies, and between them where it is close; s is bisected 40 times. Gains
     at the corners and on the edges of the box are checked to be stable by their poles.
@@ -80,7 +80,7 @@ def _largest_spread(pid: PID, region: Interval, largest: float) -> float:
 
 
 def _survives(pid: PID, region: Interval, spread: float) -> bool:
-    """Gains at the corners of the box and on its edges, seeded, are stable at both ends of the region."""
+    """Tell whether gains at the corners of the box and on its edges, seeded, are stable at both ends of the region."""
     edges = np.sign(np.random.default_rng(0).uniform(-1, 1, (_ATTACKS, 3)))
     edges[np.arange(_ATTACKS), np.arange(_ATTACKS) % 3] = np.linspace(-1, 1, _ATTACKS)
     corners = np.array(list(product((-1.0, 1.0), repeat=3)))
@@ -106,7 +106,7 @@ def _require_inside(pid: PID, region: Interval) -> None:
 
 
 def _box_is_stable(pid: PID, region: Interval, spread: float) -> bool:
-    """Zero exclusion: z - alpha + C(z) is 0 nowhere on the circle, for no alpha of the region and no gain of the box.
+    """Tell by zero exclusion whether z - alpha + C(z) is 0 nowhere on the circle, for all of the region and the box.
 
     Between the frequencies of the grid the slack is followed down into each of its valleys.
     """
@@ -127,7 +127,7 @@ def _box_is_stable(pid: PID, region: Interval, spread: float) -> bool:
 
 
 def _slack(pid: PID, region: Interval, spread: float, w: np.ndarray) -> np.ndarray:
-    """How far 0 is outside the values at each frequency, in units of their width: below 0, some gain puts a pole there.
+    """Return how far 0 is outside the values at each frequency, in their widths; below 0 some gain puts a pole there.
 
     The values over the box fill a zonotope in the plane. The point 0 is outside if a line parallel to one of the
     sides separates the two; where all sides are real, the line is vertical.
@@ -144,6 +144,6 @@ def _slack(pid: PID, region: Interval, spread: float, w: np.ndarray) -> np.ndarr
 
 
 def _response(pid: PID, name: str, z: np.ndarray) -> np.ndarray:
-    """The part of C(z) that belongs to one gain."""
+    """Return the part of C(z) that belongs to one gain."""
     num, den = PID(**{name: getattr(pid, name)}, form=pid.form, ema=pid.ema).fraction()
     return np.polyval(num, z) / np.polyval(den, z)

@@ -98,7 +98,7 @@ def bifurcation_diagram(
 def _observed(
     step: Step, x: Array, observe: Callable[[Array], Any], transient: int, keep: int
 ) -> tuple[np.ndarray, Array | None]:
-    """(observations, last state); the observations are nan and the state is None once it is no longer finite."""
+    """Return (observations, last state); the observations are nan and the state is None once it is no longer finite."""
     observed = []
     with np.errstate(over="ignore", invalid="ignore"):
         for t in range(transient + keep):
@@ -117,7 +117,7 @@ def _exponent(step: Step, x: Array | None, steps: int, jvp: Jvp | None) -> float
 
 
 def _period(row: np.ndarray, tol: float) -> int:
-    """The smallest p <= keep/2 after which the observations repeat."""
+    """Return the smallest p <= keep/2 after which the observations repeat."""
     if not np.all(np.isfinite(row)):
         return -1
     near = tol * max(1.0, float(np.max(np.abs(row))))

@@ -27,7 +27,7 @@ class DepthExponents(NamedTuple):
 def depth_exponents(
     layers: Sequence[Callable[[], LinearOperator]], *, k: int = 4, sweeps: int = 3, seed: int = 0
 ) -> DepthExponents:
-    """The k largest finite-time Lyapunov exponents of layers that are applied one after the other.
+    """Return the k largest finite-time Lyapunov exponents of layers that are applied one after the other.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def _start(operator: LinearOperator, k: int, seed: int) -> np.ndarray:
 def _sweep(
     layers: Sequence[Callable[[], LinearOperator]], frame: np.ndarray, *, transposed: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(frame at the far end, R of each layer) of one sweep through all layers."""
+    """Return (frame at the far end, R of each layer) of one sweep through all layers."""
     triangles = []
     for i, layer in enumerate(layers):
         operator = layer().T if transposed else layer()
@@ -104,9 +104,9 @@ def _sweep(
 
 
 def _principal(triangles: np.ndarray) -> np.ndarray:
-    """Left singular vectors of R_L ... R_1, which rotate the frame into Ritz vectors of the product (Rayleigh-Ritz).
+    """Return the left singular vectors of R_L ... R_1, which rotate the frame into Ritz vectors of the product.
 
-    Without this rotation, exponents that lie close to each other stay mixed for many sweeps.
+    Without this Rayleigh-Ritz rotation, exponents that lie close to each other stay mixed for many sweeps.
     """
     product = np.eye(triangles.shape[-1])
     for r in triangles:

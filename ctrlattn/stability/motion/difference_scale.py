@@ -30,7 +30,7 @@ Step = Callable[[Array], Array]
 
 
 def difference_size(step: Step, x: Array) -> float:
-    """The size s of which `difference_step` takes a share: |x| where quotients confirm it, else that of a plateau.
+    """Return the size s of which `difference_step` takes a share: |x| if quotients confirm it, else that of a plateau.
 
     Quotients are judged by their length: what is 1e-4 of it may be lost to rounding unseen.
 
@@ -92,7 +92,7 @@ def _require_one_scale(step: Step, x: Array, size: float) -> None:
 
 
 def _size(step: Step, x: Array) -> float:
-    """The size for all numbers of x, by the quotients of f as a whole."""
+    """Return the size for all numbers of x, by the quotients of f as a whole."""
     flat, unit = require_real("x", x).ravel(), machine_epsilon(x) ** (1 / 3)
     size = float(np.max(np.abs(flat)))
     with np.errstate(all="ignore"):
@@ -117,7 +117,7 @@ def _size(step: Step, x: Array) -> float:
 
 
 def _steps(size: float) -> np.ndarray:
-    """(m,) ascending: about 1e-50 to 1e13, and where |x| is farther out than that as far beyond it."""
+    """Return (m,) steps ascending, about 1e-50 to 1e13; where |x| is farther out than that, as far beyond it."""
     power = np.log(size) / np.log(_BASE) if size > 0 else 0.0
     low, high = min(_LEAST, int(power) + _LEAST // 2), max(_FARTHEST, int(power) + _FARTHEST)
     return _BASE ** np.arange(max(low, -320), min(high, 320) + 1, dtype=float)
@@ -140,14 +140,14 @@ class _Quotients:
         self.alike = _alike(self.central, self.eps)
 
     def confirmed(self) -> bool:
-        """Whether the first step is right: the last two agree with it, and no rounding is seen farther out."""
+        """Tell whether the first step is right: the last two agree with it, and no rounding is seen farther out."""
         if not (np.any(self.central[0]) and self._off() <= self.sure * np.linalg.norm(self.central[0])):
             return False
         exits = np.flatnonzero(~self.alike[: -len(_BESIDE)])
         return not len(exits) or (exits[0] > 0 and not self.jumps(int(exits[0])))
 
     def small(self) -> bool:
-        """Whether the first step is off by little beside an eigenvalue of 1, such as rounding where J v vanishes."""
+        """Tell whether the first step is off by little beside an eigenvalue of 1, as rounding is where J v vanishes."""
         sizes = np.linalg.norm(self.central[: -len(_BESIDE)], axis=1)
         # A quotient of 0 may be one that rounding hides: then those that are seen first are not small.
         return bool(self._off() <= _LITTLE and (sizes[0] > 0 or np.all(sizes[sizes > 0][:3] <= _LITTLE)))
@@ -156,7 +156,7 @@ class _Quotients:
         return float(np.max(np.linalg.norm(self.central[-len(_BESIDE) :] - self.central[0], axis=1)))
 
     def plateau(self, usual: float) -> int | None:
-        """A step of the innermost plateau that is not left by jumps: the best, or a good one nearest to `usual`."""
+        """Return a step of the innermost plateau not left by jumps: the best, or a good one nearest to `usual`."""
         gaps = np.linalg.norm(np.diff(self.central, axis=0), axis=1)
         steady = np.linalg.norm(self.right - self.central, axis=1) <= _SIDES * np.linalg.norm(self.central, axis=1)
         for first, last in _runs(_alike(self.right, self.eps)):
@@ -176,7 +176,7 @@ class _Quotients:
         return None
 
     def jumps(self, last: int) -> bool:
-        """Whether all agree up to the step `last`, and jump up and down beyond, as rounding does."""
+        """Tell whether all agree up to the step `last`, and jump up and down beyond, as rounding does."""
         before, after = np.linalg.norm(np.diff(self.central[last - 1 : last + 2], axis=0), axis=1)
         if after <= _BEND * before:
             return False
@@ -184,7 +184,7 @@ class _Quotients:
         return any(self._turns(self.d[last + 1] * _BASE**power) for power in range(3))
 
     def _turns(self, d: float) -> bool:
-        """Whether some number of the quotient turns at most of the steps from d on, which are not even."""
+        """Tell whether some number of the quotient turns at most of the steps from d on, which are not even."""
         steps = d * (1 + np.sort(np.random.default_rng(1).uniform(0, _SAMPLES, _SAMPLES)))
         quotients = np.array([self._both(length)[0] for length in steps])
         with np.errstate(invalid="ignore"):
@@ -194,7 +194,7 @@ class _Quotients:
         return bool(np.any(np.sum(product < 0, axis=0) > np.maximum(_JUMPS * np.sum(product != 0, axis=0), _FEWEST)))
 
     def _both(self, d: float) -> np.ndarray:
-        """(2, k N): (f(x + d v) - f(x - d v))/(2 d) and (f(x + d v) - f(x))/d."""
+        """Return (f(x + d v) - f(x - d v))/(2 d) and (f(x + d v) - f(x))/d, (2, k N)."""
         ends = [(self._at(d * v), self._at(-d * v)) for v in self.directions]
         with np.errstate(all="ignore"):
             central = [(ahead - behind) / (2 * d) for ahead, behind in ends]
@@ -202,7 +202,7 @@ class _Quotients:
         return np.stack([np.concatenate(central), np.concatenate(right)])
 
     def _at(self, off: np.ndarray) -> np.ndarray:
-        """f(x + off), flat; nan where f refuses."""
+        """Return f(x + off), flat; nan where f refuses."""
         try:
             with np.errstate(all="ignore"):
                 return require_real("f", self.step(self.x + like(off.reshape(tuple(self.x.shape)), self.x))).ravel()
@@ -211,7 +211,7 @@ class _Quotients:
 
 
 def _alike(quotients: np.ndarray, eps: float) -> np.ndarray:
-    """(m - 1,) bool: which quotients are those of the next step, or all up to it nothing beside an eigenvalue of 1."""
+    """Tell which quotients, (m - 1,), are like the next step's, or with all before them nothing beside 1."""
     sizes = np.linalg.norm(quotients, axis=1)
     gaps, largest = np.linalg.norm(np.diff(quotients, axis=0), axis=1), np.maximum(sizes[1:], sizes[:-1])
     unseen = np.logical_and.accumulate(largest <= eps)  # from the shortest step on: x^3 has the derivative 0
@@ -219,6 +219,6 @@ def _alike(quotients: np.ndarray, eps: float) -> np.ndarray:
 
 
 def _runs(alike: np.ndarray) -> list[tuple[int, int]]:
-    """(first, last) of at least three steps in a row that are alike."""
+    """Return (first, last) of at least three steps in a row that are alike."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], alike.astype(int), [0]])))
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2) if b - a >= 2]

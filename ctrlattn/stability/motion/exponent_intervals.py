@@ -45,7 +45,7 @@ def exponent_intervals(
     step: Step, x: Array, steps: int, k: int | None = None, *, transient: int = 100, most: int = 4,
     jvp: Jvp | None = None, seed: int = 0,
 ) -> Exponents:  # fmt: skip
-    """The k largest Lyapunov exponents of x' = step(x), each with an interval, or nan where a run does not tell it.
+    """Return the k largest Lyapunov exponents of x' = step(x), each in an interval, or nan where a run tells none.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ class ExponentRun:
         self.visited: list[Array] = []  # the state before each averaged step, where they are kept
 
     def advance(self, steps: int) -> None:
-        """The transient, if it has not been run, and more averaged steps.
+        """Run the transient, if it has not been run, and more averaged steps.
 
         The state before a step that overflows stays, and with it what was measured.
         """
@@ -136,7 +136,7 @@ class ExponentRun:
             self.rates.append(np.stack([self._rates(i, part, delta) for i, part in enumerate(moved)]))
 
     def lengthened(self, most: int) -> Exponents:
-        """What the run says, after as many more steps as its widest interval asks for."""
+        """Return what the run says, after as many more steps as its widest interval asks for."""
         steps = averaged = len(self.rates) - self.transient
         estimate = self.intervals()
         while _wide(estimate) and 2 * averaged <= most * steps:
@@ -149,7 +149,7 @@ class ExponentRun:
         return estimate
 
     def intervals(self) -> Exponents:
-        """Exponents and their intervals from all steps so far."""
+        """Return the exponents and their intervals from all steps so far."""
         rates = np.array(self.rates)
         averaged = rates[self.transient :]
         order = np.argsort(-averaged[:, 0].mean(axis=0), kind="stable")
@@ -166,7 +166,7 @@ class ExponentRun:
         return _judged(values, below - off, above + off, running)
 
     def _pushed(self) -> tuple[Array, list[np.ndarray], np.ndarray]:
-        """(f(x), J V of each frame, J r of one random direction r)."""
+        """Return (f(x), J V of each frame, J r of one random direction r)."""
         probe = self.rng.standard_normal((self.size, 1))
         new, moved = self.tangent.advance(self.step, self.x, np.hstack([*self.frames, probe / np.linalg.norm(probe)]))
         ends = np.cumsum([frame.shape[1] for frame in self.frames])
@@ -177,14 +177,14 @@ class ExponentRun:
         return new, parts[:-1], np.hstack([parts[-1], 0 * parts[-1]])
 
     def _delta(self, moved: list[np.ndarray], probed: np.ndarray) -> float:
-        """What the products are known to: a share of |J|, or what a difference step twice as long changes."""
+        """Return how well the products are known: a share of |J|, or what a difference step twice as long changes."""
         spread = math.sqrt(min(self.size, _SPREAD))
         lengths = np.linalg.norm(np.hstack([*moved, probed[:, :1]]), axis=0)
         delta = spread * max(self.known * float(lengths.max()), 2 * float(np.linalg.norm(probed[:, 1])))
         return delta if math.isfinite(delta) else math.inf
 
     def _rates(self, i: int, moved: np.ndarray, delta: float) -> np.ndarray:
-        """ln |R_jj| of one frame, which goes on as Q; -inf of directions that are lost."""
+        """Return ln |R_jj| of one frame, which goes on as Q; -inf of directions that are lost."""
         lost, noise = self.tangent.lost, self.tangent.noise
         if i:
             lost = noise = 0.0
@@ -195,7 +195,7 @@ class ExponentRun:
 
 
 def _unsettled(rates: np.ndarray, transient: int) -> np.ndarray:
-    """(k,) by how much a mean may still move: four standard errors, or twice the change between doubled windows."""
+    """Return how far means (k,) may still move: four standard errors, or twice the change between doubled windows."""
     steps, first = len(rates), transient // 2
     early, late = rates[max(steps // 4, first) : steps // 2], rates[steps // 2 :]
     averaged = rates[transient:]
@@ -210,7 +210,7 @@ def _unsettled(rates: np.ndarray, transient: int) -> np.ndarray:
 
 
 def _disturbed(values: np.ndarray, others: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """(low, high) of exp(lambda) = mu_0 + a delta^(1/m), m <= block, from frames disturbed by delta and 100 delta."""
+    """Return (low, high) of exp(lambda) = mu_0 + a delta^(1/m), m <= block, by frames disturbed by delta, 100 delta."""
     ratio = (_DISTURBED[2] / _DISTURBED[1]) ** (1 / block)
     with np.errstate(all="ignore"):
         once, again = np.exp(others - values)
@@ -222,7 +222,7 @@ def _disturbed(values: np.ndarray, others: np.ndarray, block: int) -> tuple[np.n
 
 
 def known_within(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """(k,) how far an exponent may be from its value; 0 for -inf, whose interval has no other end than `high`.
+    """Return (k,) how far an exponent may be from its value; 0 for -inf, whose interval has no other end than `high`.
 
     >>> known_within(np.array([0.5, -np.inf]), np.array([0.25, -np.inf]), np.array([0.5, -30.0])).tolist()
     [0.25, 0.0]
@@ -232,19 +232,19 @@ def known_within(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.nd
 
 
 def opened(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """(k,) bool: which exponents are not given: off by more than 0.1, or -inf of what may not shrink to a hundredth."""
+    """Tell which exponents (k,) are not given: off by more than 0.1, or -inf of what may not shrink to a hundredth."""
     return ~(known_within(values, low, high) <= _KNOWN) | (np.isneginf(values) & (high > _NOTHING))
 
 
 def _annihilated(others: np.ndarray) -> np.ndarray:
-    """(k,) bool: whether what is left of a lost direction follows the disturbance; else a step lost it by chance."""
+    """Tell whether what is left of a lost direction follows the disturbance, (k,); else a step lost it by chance."""
     once, again = others
     with np.errstate(invalid="ignore"):
         return np.isneginf(once) | (again - once > _FOLLOWS)
 
 
 def _judged(values: np.ndarray, low: np.ndarray, high: np.ndarray, running: np.ndarray) -> Exponents:
-    """The exponents whose intervals are narrow enough."""
+    """Return the exponents whose intervals are narrow enough."""
     left = opened(values, low, high)
     why = ""
     if left.any():

@@ -43,7 +43,7 @@ class Branch(NamedTuple):
 
 
 def layer_map(loop: Loop, x: Array, *, reference: Array | None = None) -> tuple[Step, Array]:
-    """One layer of a loop as a map of its whole state z = (x, memories of the controller), and the state at layer 0.
+    """Return one layer of a loop as a map of its whole state z = (x, controller's memories), and the state at layer 0.
 
     Parameters
     ----------
@@ -253,7 +253,7 @@ class _Curve:
         return _flat(self.family(float(p[-1]))(self._state(p))) - p[:-1]
 
     def jacobian(self, p: np.ndarray) -> np.ndarray:
-        """[df/dx, df/dg], (N, N + 1); the gain by central differences."""
+        """Return [df/dx, df/dg], (N, N + 1); the gain by central differences."""
         gain = float(p[-1])
         jvp = None if self.jvp is None else self.jvp(gain)
         inside = dense_jacobian(self.family(gain), self._state(p), jvp)[1]
@@ -262,13 +262,13 @@ class _Curve:
         return np.column_stack([inside, (sides[0] - sides[1]) / (2 * h)])
 
     def derivative(self, p: np.ndarray) -> np.ndarray:
-        """dF in weighted coordinates."""
+        """Return dF in weighted coordinates."""
         full = self.jacobian(p)
         full[:, :-1] -= np.eye(len(full))
         return full / self.weight
 
     def tangent(self, p: np.ndarray, along: np.ndarray) -> np.ndarray | None:
-        """Unit null vector of dF in weighted coordinates, with the sign that continues the last tangent.
+        """Return the unit null vector of dF in weighted coordinates, with the sign that continues the last tangent.
 
         It is None where dF is not finite, as it is beside the end of the gains for which the map exists.
         """
@@ -279,7 +279,7 @@ class _Curve:
         return null if null @ along >= 0 else -null
 
     def corrected(self, guess: np.ndarray, ahead: np.ndarray) -> np.ndarray | None:
-        """Newton's method in the plane through the guess, normal to the tangent; None where it does not converge."""
+        """Take Newton steps in the plane through the guess, normal to the tangent; None where they do not converge."""
         p = guess
         for _ in range(8):
             off = self.value(p)
@@ -295,7 +295,7 @@ class _Curve:
         return None
 
     def tests(self, p: np.ndarray, ahead: np.ndarray) -> dict[str, float]:
-        """Test functions, each of which changes sign at one kind of bifurcation: det(J + I) is that of a flip."""
+        """Return the test functions, each of which changes sign at one kind of bifurcation: det(J + I) at a flip."""
         values = np.linalg.eigvals(self.jacobian(p)[:, :-1])
         real = values[np.abs(values.imag) < 1e-9].real
         # prod (l_i l_j - 1) over all pairs; a pair of a real and a complex multiplier has a conjugate pair beside it.
@@ -312,7 +312,7 @@ class _Curve:
     def crossings(
         self, old: np.ndarray, new: np.ndarray, ahead: np.ndarray, direction: np.ndarray
     ) -> list[tuple[str, float]]:
-        """Bifurcations between two points of the branch; at a fold the crossing at +1 is not listed a second time."""
+        """Return bifurcations between two points of the branch; a fold does not list the crossing at +1 once more."""
         before, after = self.tests(old, ahead), self.tests(new, direction)
         kinds = [kind for kind in before if before[kind] * after[kind] < 0]
         if "fold" in kinds:
@@ -321,12 +321,12 @@ class _Curve:
         return [(kind, float(p[-1])) for kind, p in located if kind != "rotation" or self._turns(p)]
 
     def _turns(self, p: np.ndarray) -> bool:
-        """Whether a complex pair is on the circle, rather than two real multipliers of product 1."""
+        """Tell whether a complex pair is on the circle, rather than two real multipliers of product 1."""
         values = np.linalg.eigvals(self.jacobian(p)[:, :-1])
         return bool(np.any((np.abs(values.imag) > 1e-6) & (np.abs(np.abs(values) - 1) < 1e-5)))
 
     def _located(self, kind: str, old: np.ndarray, new: np.ndarray, ahead: np.ndarray, before: float) -> np.ndarray:
-        """Bisection along the chord, each point brought back to the branch."""
+        """Bisect along the chord, each point brought back to the branch."""
         chord = new - old
         low, high = 0.0, 1.0
         direction = self.weight * chord / np.linalg.norm(self.weight * chord)
@@ -347,7 +347,7 @@ class _Curve:
 
 
 def with_read_memories(controller: Any, e: Array) -> tuple[Any, tuple[Array, ...]]:
-    """(a controller of only those memories that its gains read, their values after the first error e).
+    """Return (a controller of only those memories that its gains read, their values after the first error e).
 
     >>> with_read_memories(PID(0.5, 0.1), np.ones((1, 1)))[1]  # the integral; no derivative reads the last error
     (array([[0.]]),)
@@ -380,12 +380,12 @@ def _multipliers(jacobian: np.ndarray) -> np.ndarray:
 
 
 def _smallest(factors: np.ndarray) -> float:
-    """Sign of the product of real factors times its smallest factor: it has the same zeros and never overflows."""
+    """Return the sign of a product of real factors times its smallest one, which has the same zeros, no overflow."""
     return float(np.prod(np.sign(factors)) * np.min(np.abs(factors), initial=1.0))
 
 
 def _damped(step: Step, x: Array, direction: np.ndarray, before: float) -> Array:
-    """x + t d with the first t of 1, 1/2, 1/4, ... that reduces the residual."""
+    """Return x + t d with the first t of 1, 1/2, 1/4, ... that reduces the residual."""
     move = like(direction.reshape(tuple(x.shape)), x)
     for halving in range(_HALVINGS):
         trial = x + move * 0.5**halving

@@ -35,7 +35,7 @@ def lyapunov_exponents(
     jvp: Jvp | None = None,
     seed: int = 0,
 ) -> Any:
-    """The k largest Lyapunov exponents of x' = step(x) along the trajectory from x, in nats per step.
+    """Return the k largest Lyapunov exponents of x' = step(x) along the trajectory from x, in nats per step.
 
     J(x_t) Q_{t-1} = Q_t R(t);  lambda_j = 1/T sum_t ln |R_jj(t)|.
 
@@ -124,7 +124,7 @@ def lyapunov_exponents(
 
 
 def convergence(running: np.ndarray, *, batches: int = 20) -> Convergence:
-    """Accuracy of a running estimate that `lyapunov_exponents(..., history=True)` returned.
+    """Return the accuracy of a running estimate that `lyapunov_exponents(..., history=True)` returned.
 
     The standard error is computed from the means of `batches` consecutive stretches, which allows for correlation
     within them. The drift shows a trend, which a standard error does not show. An exponent of -inf has 0 for both.
@@ -160,7 +160,7 @@ def convergence(running: np.ndarray, *, batches: int = 20) -> Convergence:
 
 
 def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
-    """j + (lambda_1 + ... + lambda_j) / |lambda_{j+1}|, where j is the largest index whose sum is not negative.
+    """Return j + (lambda_1 + ... + lambda_j) / |lambda_{j+1}|, where j is the largest index whose sum is not negative.
 
     The dimension is 0 where all exponents are negative. It is the number of exponents where no sum is negative.
 
@@ -192,7 +192,7 @@ def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
 
 
 def first_frame(tangent: Tangent, step: Step, x: Array, k: int, transient: int, seed: int) -> np.ndarray:
-    """(N, k): where the directions start.
+    """Return the frame (N, k) in which the directions start.
 
     For all N directions it is the identity, which is exact on diagonal maps. For fewer it is random, since a random
     frame almost surely has a part along each of the largest directions.
@@ -205,7 +205,7 @@ def first_frame(tangent: Tangent, step: Step, x: Array, k: int, transient: int, 
 
 
 def refilled(frame: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
-    """The frame with k directions again, half-way through a transient.
+    """Return the frame with k directions again, half-way through a transient.
 
     What a saturated map annihilates far out is not what its attractor annihilates.
     """
@@ -226,7 +226,7 @@ def require_bounded(x: Array, moved: np.ndarray, t: int, steps: int) -> None:
 
 
 def _measurable(moved: np.ndarray) -> bool:
-    """Whether every column is finite and has a finite length."""
+    """Tell whether every column is finite and has a finite length."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(np.sum(moved * moved)))
 
@@ -236,7 +236,7 @@ def _orthonormal(columns: np.ndarray) -> np.ndarray:
 
 
 def _aligned(tangent: Tangent, step: Step, x: Array, frame: np.ndarray) -> np.ndarray:
-    """The frame after subspace iteration with the Jacobian at x; the iteration stops where a direction is lost."""
+    """Return the frame after subspace iteration with the Jacobian at x, which stops where a direction is lost."""
     rates = np.full(frame.shape[1], np.inf)
     for _ in range(_ALIGNING):
         moved = tangent.advance(step, x, frame)[1]
@@ -252,7 +252,7 @@ def _aligned(tangent: Tangent, step: Step, x: Array, frame: np.ndarray) -> np.nd
 
 
 def reorthonormalise(moved: np.ndarray, lost: float, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    """(Q, ln |R_jj|) of the columns that are not lost: below `lost` of their own length, or `noise` of the longest.
+    """Return (Q, ln |R_jj|) of columns that are not lost: below `lost` of their own length, or `noise` of the longest.
 
     A lost column is left out before the next one is measured. Whatever filled its place in Q would be arbitrary, and
     projecting it away would shorten the other columns.

@@ -49,7 +49,7 @@ class Tangent:
         self.stretch = 0.0  # largest derivative so far: a kink is judged against it
 
     def advance(self, step: Step, x: Array, frame: np.ndarray) -> tuple[Array, np.ndarray]:
-        """f(x) and J(x) V."""
+        """Return f(x) and J(x) V."""
         if not frame.shape[1]:
             return _checked(step(x), x), frame
         if self.jvp is None and is_torch(x):
@@ -76,7 +76,7 @@ class Tangent:
         return np.stack(moved) if moved else np.zeros((0, x.size))
 
     def longer(self) -> "Tangent":
-        """The same with steps twice as long: what they change is an estimate of the error.
+        """Return the same with steps twice as long: what they change is an estimate of the error.
 
         >>> same = Tangent(np.ones(2), None)
         >>> same.longer().multiple, same.multiple
@@ -87,7 +87,7 @@ class Tangent:
         return other
 
     def _scale(self, step: Step, x: np.ndarray) -> float:
-        """The scale of the map about x, measured again where the state is far from where it was measured."""
+        """Return the scale of the map about x, measured again where the state is far from where it was measured."""
         now = float(np.max(np.abs(x), initial=0.0))
         usual = self.size == self.at
         # A step from where the state once was would reach across the set that it has come down to.
@@ -99,7 +99,7 @@ class Tangent:
 
 
 def as_state(x: Any) -> Array:
-    """A finite, non-empty point of the state space: an array stays as it is, a number or list becomes float64."""
+    """Return a finite, non-empty point of the state space: an array as it is, a number or list as float64."""
     x = x if is_array(x) else require_real("the state", x)
     xp = namespace(x)
     if "complex" in str(x.dtype):
@@ -123,7 +123,7 @@ def require_callable(name: str, given: Any, makes: str) -> None:
 
 
 def difference_step(size: float, eps: float) -> float:
-    """eps^(1/3) |x|: where curvature and rounding disturb a central difference about alike.
+    """Return eps^(1/3) |x|, at which curvature and rounding disturb a central difference about alike.
 
     >>> difference_step(2.0, 1e-15).__round__(9)
     2e-05
@@ -132,12 +132,12 @@ def difference_step(size: float, eps: float) -> float:
 
 
 def length(x: Array) -> int:
-    """Number of elements of a state."""
+    """Return the number of elements of a state."""
     return int(np.prod(tuple(x.shape), dtype=int))
 
 
 def dense_jacobian(step: Step, x: Array, jvp: Jvp | None = None) -> tuple[Array, np.ndarray]:
-    """(f(x), J(x)): the value and the whole Jacobian, (N, N) float64.
+    """Return (f(x), J(x)): the value and the whole Jacobian, (N, N) float64.
 
     >>> dense_jacobian(lambda x: x * x, np.array([1.0, 3.0]))[1].round(6).tolist()
     [[2.0, 0.0], [0.0, 6.0]]
@@ -154,7 +154,7 @@ def _checked(new: Any, x: Array) -> Array:
 
 
 def _given(jvp: Jvp, x: Array, frame: np.ndarray) -> Array:
-    """The caller's derivative: jvp(x, directions), both shaped (k, *x.shape)."""
+    """Differentiate by the caller's derivative: jvp(x, directions), both shaped (k, *x.shape)."""
     directions = like(frame.T.reshape(-1, *x.shape), x)
     moved = jvp(x, directions)
     if tuple(moved.shape) != tuple(directions.shape):

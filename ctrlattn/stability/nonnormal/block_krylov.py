@@ -43,7 +43,7 @@ def block_radius(
     seed: int = 0,
     narrowed: Callable[[np.ndarray], Product] | None = None,
 ) -> BlockRadius:
-    """The largest spectral radius among diagonal blocks, all blocks at once.
+    """Return the largest spectral radius among diagonal blocks, all blocks at once.
 
     As soon as half of the blocks are left behind, they take no further steps: another block is ahead by four times
     the residuals of both. An eigenvalue would have to be that ill-conditioned to catch up.
@@ -112,7 +112,7 @@ def block_radius(
 
 
 def among(product: Product, blocks: np.ndarray, n: int) -> Product:
-    """The product with some of n blocks, by that with all of them: the others take zeros.
+    """Return the product with some of n blocks, by that with all of them: the others take zeros.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def among(product: Product, blocks: np.ndarray, n: int) -> Product:
 
 
 def _in_play(projected: np.ndarray, m: int, d: int) -> np.ndarray:
-    """Numbers of the blocks whose Ritz value with four residuals reaches one that is left without four of its own.
+    """Return numbers of blocks whose Ritz value with four residuals reaches one that is left without four of its own.
 
     The outermost Ritz value itself may be far from settled, and fall below one that has settled.
     """
@@ -140,20 +140,20 @@ def _in_play(projected: np.ndarray, m: int, d: int) -> np.ndarray:
 
 
 def _span(projected: np.ndarray, m: int, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """The modulus of the outermost Ritz value of each block, less and more by four residuals."""
+    """Return the modulus of the outermost Ritz value of each block, less and more by four residuals."""
     values, _, errors = _ritz(projected, m, d)
     return np.abs(values) - _MARGIN * errors, np.abs(values) + _MARGIN * errors
 
 
 def _chosen(basis: np.ndarray, blocks: np.ndarray, m: int) -> np.ndarray:
-    """The m directions of these blocks, with room for as many as before."""
+    """Return the m directions of these blocks, with room for as many as before."""
     chosen = np.empty((len(blocks), *basis.shape[1:]))
     chosen[:, :m] = basis[blocks, :m]
     return chosen
 
 
 def _orthogonal(w: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(unit vectors along what of w is orthogonal to the basis, or 0 where that is rounding; the coefficients)."""
+    """Return (unit vectors along what of w is orthogonal to the basis, or 0 where that is rounding; coefficients)."""
     size, coefficients = np.linalg.norm(w, axis=1), np.zeros((len(w), basis.shape[1] + 1))
     for _ in range(2):  # the second projection removes what rounding left
         part = (basis @ w[:, :, None])[:, :, 0]
@@ -166,7 +166,7 @@ def _orthogonal(w: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _may_be_settled(projected: np.ndarray, m: int, d: int, tolerance: float) -> bool:
-    """False where the outermost block alone says no: eigenvalues of those that can be it, and one block's vectors."""
+    """Return False where the outermost block alone says no, by eigenvalues of those that can be it and its vectors."""
     matrices = projected[:, :m, :m]
     bounds = _radius_bounds(matrices)
     able = _at_least(bounds, _radii(matrices[[bounds.argmax()]])[0])
@@ -180,12 +180,12 @@ def _radii(matrices: np.ndarray) -> np.ndarray:
 
 
 def _at_least(bounds: np.ndarray, radius: float) -> np.ndarray:
-    """Numbers of the blocks whose bound reaches this far; all where nothing can be compared."""
+    """Return the numbers of the blocks whose bound reaches this far; all where nothing can be compared."""
     return np.flatnonzero(~(bounds < radius))
 
 
 def _radius_bounds(matrices: np.ndarray) -> np.ndarray:
-    """rho(H) <= |H^k|_F^(1/k), k = 64, of each matrix (n, m, m): an upper bound, of a computed eigenvalue as well.
+    """Bound rho(H) <= |H^k|_F^(1/k), k = 64, of each matrix (n, m, m), from above, of a computed eigenvalue as well.
 
     A computed eigenvalue is one of H + E with |E|_F of a few m rounding units of |H|_F. The bound holds for all such
     E: `astray` is how far H^k may be from (H + E)^k, and each squaring adds the rounding of its product. Both are
@@ -208,7 +208,7 @@ def _radius_bounds(matrices: np.ndarray) -> np.ndarray:
 
 
 def _ritz(projected: np.ndarray, m: int, d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The outermost Ritz pair of each block, (n,) and (n, m), and its residual, (n,)."""
+    """Return the outermost Ritz pair of each block, (n,) and (n, m), and its residual, (n,)."""
     every = np.arange(len(projected))
     values, vectors = np.linalg.eig(projected[:, :m, :m])
     top = np.abs(values).argmax(axis=1)
@@ -216,12 +216,12 @@ def _ritz(projected: np.ndarray, m: int, d: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _last(projected: np.ndarray, m: int, d: int) -> np.ndarray:
-    """Lengths of what m steps leave, (n,); after d steps they are rounding."""
+    """Return the lengths of what m steps leave, (n,); after d steps they are rounding."""
     return projected[:, m, m - 1] if m < d else np.zeros(len(projected))
 
 
 def _outermost(projected: np.ndarray, basis: np.ndarray, tolerance: float) -> BlockRadius:
-    """The outermost Ritz pair of all blocks; one that cannot reach it, even with its residual, is left out."""
+    """Return the outermost Ritz pair of all blocks; one that cannot reach it, even with its residual, is left out."""
     m, d = basis.shape[1:]
     bounds = _radius_bounds(projected[:, :m, :m])
     least = _radii(projected[[bounds.argmax()], :m, :m])[0]

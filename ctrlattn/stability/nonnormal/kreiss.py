@@ -35,7 +35,7 @@ class _Node(NamedTuple):
 
 
 def kreiss_constant(A: Any, *, continuous: bool | None = None) -> float:
-    """The Kreiss constant: how far the resolvent exceeds that of a matrix whose powers never grow.
+    """Return the Kreiss constant: how far the resolvent exceeds that of a matrix whose powers never grow.
 
     The search converges globally. The maximum M(r) of the resolvent norm on a circle (line) comes from its level sets.
     By Hadamard's three-circles (three-lines) theorem log M is convex in log r (in x): a chord between two values is an
@@ -96,7 +96,7 @@ def kreiss_constant(A: Any, *, continuous: bool | None = None) -> float:
 
 
 def _search(a: np.ndarray, spectrum: np.ndarray, reach: float, on_border: bool, continuous: bool) -> float:
-    """Branch and bound over t = log r (discrete) or t = x (continuous)."""
+    """Search by branch and bound over t = log r (discrete) or t = x (continuous)."""
     starts = outer_positions(spectrum, continuous)
 
     def node(t: float, *positions: float) -> _Node:
@@ -130,7 +130,7 @@ def _search(a: np.ndarray, spectrum: np.ndarray, reach: float, on_border: bool, 
 
 
 def _distance(t: float, continuous: bool) -> float:
-    """Distance from the border: r - 1, or x."""
+    """Return the distance from the border: r - 1, or x."""
     return t if continuous else math.expm1(t)
 
 
@@ -139,7 +139,7 @@ def _place(distance: float, continuous: bool) -> float:
 
 
 def _beyond_one(a: np.ndarray, reach: float, continuous: bool) -> float:
-    """A distance from the border at which (distance) ||R|| > 1, by ||(zI - A) x||^2 = |z|^2 - 2 |z| w + ||Ax||^2."""
+    """Return a distance from the border where (distance) ||R|| > 1: ||(zI - A) x||^2 = |z|^2 - 2 |z| w + ||Ax||^2."""
     square = float(np.linalg.norm(a, 2)) ** 2
     return square / reach if continuous else max((square - 1) / (reach - 1) - 1, reach)
 
@@ -147,7 +147,7 @@ def _beyond_one(a: np.ndarray, reach: float, continuous: bool) -> float:
 def _range(
     a: np.ndarray, best: _Node, reach: float, starts: list[float], on_border: bool, continuous: bool
 ) -> tuple[float, float]:
-    """(least, largest) distance from the border between which (distance) ||R|| can exceed the value of `best`."""
+    """Return (least, largest) distance from the border between which (distance) ||R|| can exceed the value `best`."""
     k = math.exp(best.log_k)
     here = _distance(best.t, continuous)
     # ||R(z)|| <= 1/(|z| - w), or 1/(x - omega)
@@ -160,7 +160,7 @@ def _range(
 
 
 def _bound(left: _Node, right: _Node, continuous: bool) -> tuple[float, float]:
-    """(largest value of log(distance) + chord of log M between two nodes, its position t)."""
+    """Return (largest value of log(distance) + chord of log M between two nodes, its position t)."""
     slope = (right.log_m - left.log_m) / (right.t - left.t)
     if continuous:
         t = -1 / slope if slope < 0 else right.t
@@ -171,7 +171,7 @@ def _bound(left: _Node, right: _Node, continuous: bool) -> tuple[float, float]:
 
 
 def _defective(a: np.ndarray, on: np.ndarray, scale: float) -> bool:
-    """Whether some eigenvalue on the border has a Jordan block: its block of the Schur form is not diagonal."""
+    """Tell whether some eigenvalue on the border has a Jordan block: its block of the Schur form is not diagonal."""
     near = (8 * EPS if is_triangular(a) else 1e-7) * scale
     groups = [on[np.abs(on - value) <= near] for value in on]
     if max(len(group) for group in groups) == 1:

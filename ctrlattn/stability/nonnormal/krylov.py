@@ -47,7 +47,7 @@ class Departure(NamedTuple):
 
 
 def random_gain(operator: LinearOperator, probes: int, *, seed: int = 0) -> np.ndarray:
-    """|J v|/|v| for independent random directions v, which are uniform on the sphere.
+    """Return |J v|/|v| for independent random directions v, which are uniform on the sphere.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def random_gain(operator: LinearOperator, probes: int, *, seed: int = 0) -> np.n
 def singular_triplets(
     operator: LinearOperator, k: int = 1, *, steps: int = 12, tolerance: float = 1e-4, seed: int = 0
 ) -> SingularTriplets:
-    """The k largest singular values, by Rayleigh-Ritz on the Krylov space of J'J.
+    """Return the k largest singular values, by Rayleigh-Ritz on the Krylov space of J'J.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def singular_triplets(
 
 
 def _may_be_settled(projected: np.ndarray, last: float, k: int, tolerance: float) -> bool:
-    """Whether the residuals can be small enough, by the small matrix of the steps alone.
+    """Tell whether the residuals can be small enough, by the small matrix of the steps alone.
 
     J'J V = V T + last q e' gives |J' u_i - sigma_i v_i| = last |y_i,m| / sigma_i for an eigenvector y_i of T. Rounding
     moves it by far less than the half that is allowed for here; what is returned is measured on the vectors.
@@ -148,7 +148,7 @@ def _may_be_settled(projected: np.ndarray, last: float, k: int, tolerance: float
 
 
 def _triplets(basis: np.ndarray, ahead: np.ndarray, back: np.ndarray, k: int) -> SingularTriplets:
-    """Singular values of J on the span of the basis."""
+    """Return the singular values of J on the span of the basis."""
     left, s, turn = _decomposed(ahead, min(k, len(basis)))
     right = turn @ basis
     # J'u = J'J v / sigma
@@ -158,7 +158,7 @@ def _triplets(basis: np.ndarray, ahead: np.ndarray, back: np.ndarray, k: int) ->
 
 
 def _decomposed(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(u, sigma, y) with sigma u = y' rows, the k largest: by the small product of the rows with themselves.
+    """Return (u, sigma, y) with sigma u = y' rows, the k largest, by the small product of the rows with themselves.
 
     That squares the condition. Where the least of them is too small for that, it is a decomposition of the rows.
     """
@@ -171,7 +171,7 @@ def _decomposed(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def _orthogonal(w: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
-    """(unit vector along the part of w that is orthogonal to the basis, the share of |w| of that part, basis @ w)."""
+    """Return (unit vector along the part of w orthogonal to the basis, the share of |w| of that part, basis @ w)."""
     size = float(np.linalg.norm(w))
     coefficients = basis @ w
     w = w - coefficients @ basis
@@ -181,7 +181,7 @@ def _orthogonal(w: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, float, np
 
 
 def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> Eigenvalues:
-    """Spectral radius of a square operator by Arnoldi steps, and a lower bound of its numerical radius.
+    """Return the spectral radius of a square operator by Arnoldi steps, and a lower bound of its numerical radius.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> 
 
 
 def inner_radius(vectors: np.ndarray, products: np.ndarray) -> float:
-    """max |x*J x| over unit vectors x of a span: a lower bound of the numerical radius w(J).
+    """Return max |x*J x| over unit vectors x of a span: a lower bound of the numerical radius w(J).
 
     On the span of the singular vectors u and v of sigma_max it is sigma_max/2 at least: the compression of J to it has
     the norm u'J v = sigma_max, and w >= |.|/2 for every matrix. No numerical radius is above sigma_max.
@@ -275,7 +275,7 @@ def inner_radius(vectors: np.ndarray, products: np.ndarray) -> float:
 
 
 def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> Departure:
-    """How far a square operator is from normal: ||G'G - GG'||_F / (sqrt(2) ||G'G||_F) with G = J - I.
+    """Return how far a square operator is from normal: ||G'G - GG'||_F / (sqrt(2) ||G'G||_F) with G = J - I.
 
     In the Frobenius norm ||G'G - GG'||^2 = 2 ||G'G||^2 - 2 ||G^2||^2. The departure is therefore
     sqrt(1 - ||G^2||^2 / ||G'G||^2), and random probes estimate both traces. The identity, which a residual connection
@@ -329,7 +329,7 @@ def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> De
 
 
 def _squared(columns: np.ndarray) -> np.ndarray:
-    """The square of the length of each column."""
+    """Return the square of the length of each column."""
     return np.asarray(np.sum(columns**2, axis=0, dtype=np.float64))
 
 
@@ -339,6 +339,6 @@ def _require_square(operator: LinearOperator, quantity: str) -> None:
 
 
 def _random(operator: LinearOperator, count: int, seed: int) -> np.ndarray:
-    """Unit vectors in the operator's dtype, (count, columns)."""
+    """Return unit vectors in the operator's dtype, (count, columns)."""
     v = np.random.default_rng(seed).standard_normal((count, operator.shape[1]))
     return (v / np.linalg.norm(v, axis=1, keepdims=True)).astype(operator.dtype)

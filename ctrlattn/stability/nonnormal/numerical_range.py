@@ -14,10 +14,11 @@ _RTOL = 1e-12
 
 
 def numerical_radius(A: Any) -> float:
-    """Largest |x* A x| over unit vectors x; ||A^k|| <= 2 w(A)^k, and the Kreiss constant is 1 if and only if w <= 1.
+    """Return the largest |x* A x| over unit vectors x.
 
-    H(t) = (e^{it} A + e^{-it} A*)/2. The angles t at which lambda_max(H(t)) takes a given value are eigenvalues of a
-    quadratic pencil on the unit circle. All of them are computed, so that the maximum is global.
+    The powers satisfy ||A^k|| <= 2 w(A)^k, and the Kreiss constant is 1 if and only if w <= 1. Let H(t) = (e^{it} A +
+    e^{-it} A*)/2. The angles t at which lambda_max(H(t)) takes a given value are eigenvalues of a quadratic pencil on
+    the unit circle. All of them are computed, so that the maximum is global.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def numerical_radius(A: Any) -> float:
 
 
 def numerical_abscissa(A: Any) -> float:
-    """lambda_max((A + A*)/2), in continuous time: the initial growth rate of ||e^{At}||.
+    """Return lambda_max((A + A*)/2), in continuous time: the initial growth rate of ||e^{At}||.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ def numerical_abscissa(A: Any) -> float:
 
 
 def _top(a: np.ndarray, angle: float) -> float:
-    """lambda_max of the Hermitian part of e^{it} A."""
+    """Return lambda_max of the Hermitian part of e^{it} A."""
     turned = a if angle == 0.0 else np.exp(1j * angle) * a
     last = len(a) - 1
     hermitian = (turned + turned.conj().T) / 2
@@ -97,7 +98,7 @@ def _top(a: np.ndarray, angle: float) -> float:
 
 
 def _angles_at(a: np.ndarray, height: float, away: float) -> np.ndarray:
-    """Angles at which `height` is an eigenvalue of H(t): e^{2it} A - 2 height e^{it} + A* is singular."""
+    """Return the angles at which `height` is an eigenvalue of H(t): e^{2it} A - 2 height e^{it} + A* is singular."""
     n, eye = len(a), np.eye(len(a))
     zero = np.zeros((n, n))
     p = np.block([[2 * height * eye, -a.conj().T], [eye, zero]])

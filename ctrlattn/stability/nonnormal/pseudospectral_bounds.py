@@ -21,7 +21,7 @@ _ROUNDS = 100
 
 
 def pseudospectral_radius(A: Any, eps: float) -> float:
-    """max |z| over sigma_min(zI - A) <= eps: the largest pole that a disturbance of norm eps can make.
+    """Return max |z| over sigma_min(zI - A) <= eps: the largest pole that a disturbance of norm eps can make.
 
     The criss-cross algorithm goes outward along a ray to the boundary of the pseudospectrum. On the circle through
     that point it finds all arcs inside the pseudospectrum, and goes outward again through their midpoints. It
@@ -56,7 +56,7 @@ def pseudospectral_radius(A: Any, eps: float) -> float:
 
 
 def pseudospectral_abscissa(A: Any, eps: float) -> float:
-    """max Re z over sigma_min(zI - A) <= eps, in continuous time.
+    """Return max Re z over sigma_min(zI - A) <= eps, in continuous time.
 
     Parameters
     ----------
@@ -85,10 +85,10 @@ def pseudospectral_abscissa(A: Any, eps: float) -> float:
 
 
 def distance_to_instability(A: Any, *, continuous: bool | None = None) -> float:
-    """Norm of the smallest disturbance that makes A unstable: min sigma_min(zI - A) over the border of stability.
+    """Return the norm of the least disturbance that makes A unstable: min sigma_min(zI - A) over the border.
 
-    The border is the unit circle in discrete time and the imaginary axis in continuous time. The distance is 0 where A
-    is not stable. It is the inverse of the H-infinity norm of the resolvent.
+    The border of stability is the unit circle in discrete time and the imaginary axis in continuous time. The distance
+    is 0 where A is not stable. It is the inverse of the H-infinity norm of the resolvent.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def distance_to_instability(A: Any, *, continuous: bool | None = None) -> float:
 
 
 def henrici_departure(A: Any) -> float:
-    """sqrt(||A||_F^2 - sum |lambda|^2), the norm of the strict upper triangle of a Schur form: 0 for a normal matrix.
+    """Return sqrt(||A||_F^2 - sum |lambda|^2), the norm of the strict upper Schur triangle: 0 for a normal matrix.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def henrici_departure(A: Any) -> float:
 
 
 def upper_schur(a: np.ndarray) -> np.ndarray:
-    """Upper triangular T such that zI - T has the singular values of zI - A for every z; exact for a triangular A."""
+    """Return upper triangular T such that zI - T has the singular values of zI - A; exact for a triangular A."""
     if not np.any(np.tril(a, -1)):
         return a
     # A lower triangular A is transposed: A' and its shifts have the same singular values.
@@ -164,7 +164,7 @@ def upper_schur(a: np.ndarray) -> np.ndarray:
 
 
 def outer_positions(eigenvalues: np.ndarray, continuous: bool, count: int = 4) -> list[float]:
-    """Angles (imaginary parts) of the outermost eigenvalues, where the resolvent is likely to be largest."""
+    """Return the angles (imaginary parts) of the outermost eigenvalues, where the resolvent is likely to be largest."""
     order = np.argsort(-(eigenvalues.real if continuous else np.abs(eigenvalues)), kind="stable")[:count]
     chosen = eigenvalues[order]
     return [float(p) for p in (chosen.imag if continuous else np.mod(np.angle(chosen), 2 * np.pi))]
@@ -191,13 +191,13 @@ def _outermost(a: np.ndarray, eps: float, continuous: bool) -> float:
 
 
 def _inside(a: np.ndarray, eps: float, level: float, continuous: bool) -> list[float]:
-    """Midpoints of the arcs (intervals) of this level that lie in the pseudospectrum."""
+    """Return the midpoints of the arcs (intervals) of this level that lie in the pseudospectrum."""
     ends = crossings(a, level, eps, continuous, _far(a, level))
     between = middles(ends, None if continuous else 2 * np.pi)
     return [float(p) for p in between if sigma_min(a, at(level, p, continuous)) < eps * (1 - 1e-12)]
 
 
 def _far(a: np.ndarray, level: float) -> float:
-    """An angle at which the circle is far from the spectrum, and which is therefore not a crossing."""
+    """Return an angle at which the circle is far from the spectrum, and which is therefore not a crossing."""
     angles = (np.pi, 0.0, 0.5 * np.pi, 1.5 * np.pi, 0.7, 2.1, 3.7, 5.3)
     return max(angles, key=lambda t: sigma_min(a, level * np.exp(1j * t)))

@@ -21,7 +21,7 @@ _BATCH = 64
 
 
 def pseudospectrum(A: Any, grid: Any, *, rtol: float = 1e-5) -> np.ndarray:
-    """sigma_min(zI - A) at every point of a grid: inside the contour of value eps lies the eps-pseudospectrum.
+    """Return sigma_min(zI - A) at every point of a grid: inside the contour of value eps lies the eps-pseudospectrum.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def pseudospectrum(A: Any, grid: Any, *, rtol: float = 1e-5) -> np.ndarray:
 
 
 def by_svd(a: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """sigma_min(zI - A) by one SVD per point: the plain reference.
+    """Return sigma_min(zI - A) by one SVD per point: the plain reference.
 
     >>> by_svd(np.zeros((1, 1)), np.array([2j])).tolist()
     [2.0]

@@ -18,12 +18,12 @@ _ROUNDS = 60
 
 
 def at(level: float, position: float, continuous: bool) -> complex:
-    """The point z of a circle or vertical line: r e^{it}, or x + iy."""
+    """Return the point z of a circle or vertical line: r e^{it}, or x + iy."""
     return complex(level, position) if continuous else level * np.exp(1j * position)
 
 
 def sigma_min(a: np.ndarray, z: complex) -> float:
-    """Smallest singular value of zI - A.
+    """Return the smallest singular value of zI - A.
 
     >>> sigma_min(np.diag([1.0, 3.0]), 2.5)
     0.5
@@ -34,7 +34,7 @@ def sigma_min(a: np.ndarray, z: complex) -> float:
 def least_sigma(
     a: np.ndarray, level: float, continuous: bool, starts: list[float], rtol: float = 1e-10
 ) -> tuple[float, float]:
-    """(min of sigma_min(zI - A) along the line, its position); 1/min is the H-infinity norm of the resolvent there.
+    """Return (min of sigma_min(zI - A) along the line, its position); 1/min is the peak of the resolvent norm there.
 
     This is the algorithm of Boyd and Balakrishnan. Where sigma_min crosses the smallest value so far, the midpoints of
     the intervals below it are the next candidates. Without a crossing that value is the minimum, to a relative `rtol`.
@@ -57,7 +57,7 @@ def _descend(
     rtol: float,
     period: float | None,
 ) -> tuple[float, float]:
-    """(global minimum, its position) of a function whose crossings of every level can be computed."""
+    """Return (global minimum, its position) of a function whose crossings of every level can be computed."""
     values = [value(p) for p in probes]
     best, where, away = min(values), probes[int(np.argmin(values))], probes[int(np.argmax(values))]
     for _ in range(_ROUNDS):
@@ -73,7 +73,7 @@ def _descend(
 
 
 def middles(positions: np.ndarray, period: float | None) -> np.ndarray:
-    """Midpoint of each two neighbours on a line, or round a circle of `period`, where one crossing gives its antipode.
+    """Return midpoints of neighbours on a line, or round a circle of `period`, where one crossing gives its antipode.
 
     >>> middles(np.array([0.0, 1.0, 3.0]), None).tolist()
     [0.5, 2.0]
@@ -86,7 +86,7 @@ def middles(positions: np.ndarray, period: float | None) -> np.ndarray:
 
 
 def crossings(a: np.ndarray, level: float, eps: float, continuous: bool, away: float = np.pi) -> np.ndarray:
-    """Positions on the circle or line at which eps is some singular value of zI - A, ascending.
+    """Return the positions on the circle or line at which eps is some singular value of zI - A, ascending.
 
     `away` is a position on the circle that is not a crossing. For a real A, 0 and pi take less work.
     """
@@ -104,7 +104,7 @@ def crossings(a: np.ndarray, level: float, eps: float, continuous: bool, away: f
 
 
 def unit_eigenvalues(p: np.ndarray, q: np.ndarray, away: float) -> np.ndarray:
-    """Angles in [0, 2 pi) of the eigenvalues of the pencil p - lambda q on the unit circle, ascending.
+    """Return the angles in [0, 2 pi) of the eigenvalues of the pencil p - lambda q on the unit circle, ascending.
 
     The Cayley transform lambda = -pole (1 + mu)/(1 - mu) about a point e^{i away} that is not an eigenvalue leads to
     a standard eigenproblem, which is several times as fast as QZ.
@@ -123,7 +123,7 @@ def unit_eigenvalues(p: np.ndarray, q: np.ndarray, away: float) -> np.ndarray:
 
 
 def outward(a: np.ndarray, eps: float, position: float, continuous: bool) -> float:
-    """Largest level at which sigma_min(zI - A) <= eps at this position (angle, or imaginary part); -inf if nowhere."""
+    """Return the largest level with sigma_min(zI - A) <= eps at this angle (or imaginary part); -inf if nowhere."""
     eye = np.eye(len(a))
     turned = a - 1j * position * eye if continuous else np.exp(-1j * position) * a
     values = scipy.linalg.eigvals(np.block([[turned, -eps * eye], [-eps * eye, turned.conj().T]]), check_finite=False)
@@ -136,7 +136,7 @@ def outward(a: np.ndarray, eps: float, position: float, continuous: bool) -> flo
 
 
 def _polish(turned: np.ndarray, eps: float, level: float) -> float:
-    """Newton's method for sigma_min(level I - turned) = eps, as long as the residual falls."""
+    """Solve sigma_min(level I - turned) = eps by Newton's method, as long as the residual falls."""
     eye, best, miss = np.eye(len(turned)), level, np.inf
     for _ in range(6):
         u, s, vh = np.linalg.svd(level * eye - turned)

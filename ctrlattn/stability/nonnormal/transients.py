@@ -39,7 +39,7 @@ class TransientGrowth:
     _bounded: np.ndarray | None = field(repr=False)  # the matrix whose bounds were asked for
 
     def plot(self, **options: Any) -> Any:
-        """Norms, bounds and eigenvalues over time; options as for `plots.transient_growth`."""
+        """Plot norms, bounds and eigenvalues over time; options as for `plots.transient_growth`."""
         return showing.plot(self, **options)
 
     @cached_property
@@ -74,7 +74,7 @@ class TransientGrowth:
 def transient_growth(
     A: Any, steps: int, *, continuous: bool | None = None, interval: float = 1.0, bounds: bool = True
 ) -> TransientGrowth:
-    """||A^k||_2 for k = 0..steps, with the Kreiss bounds on its supremum where they are read.
+    """Return ||A^k||_2 for k = 0..steps, with the Kreiss bounds on its supremum where they are read.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def transient_growth(
 
 
 def _norm(a: np.ndarray) -> float:
-    """||A||_2, by a full SVD for a small matrix and by Lanczos steps for a large one."""
+    """Return ||A||_2, by a full SVD for a small matrix and by Lanczos steps for a large one."""
     if len(a) <= _DENSE or not np.any(a):
         return float(np.linalg.norm(a, 2))
     start = np.random.default_rng(0).standard_normal(len(a))
@@ -144,7 +144,7 @@ def _norm(a: np.ndarray) -> float:
 
 
 def _norms(a: np.ndarray, steps: int, growth: float) -> np.ndarray:
-    """e^{growth k} ||A^k|| for k = 0..steps; each power is scaled to norm 1 first, so that no product overflows."""
+    """Return e^{growth k} ||A^k|| for k = 0..steps; each power is scaled to norm 1 first, so that none overflows."""
     power, log_size, norms = np.eye(len(a), dtype=a.dtype), 0.0, [1.0]
     for _ in range(steps):
         power = a @ power

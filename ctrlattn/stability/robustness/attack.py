@@ -44,10 +44,10 @@ class Attack(NamedTuple):
 
 
 def strongest_attack(responses: Responses, peak: ScaledPeak) -> Attack:
-    """The smallest static factors that were met: at the peak of the upper bound, and elsewhere if they leave a gap.
+    """Return the smallest static factors that were met: at the peak of the bound, and elsewhere if they leave a gap.
 
     Whatever the peak says, rotations are also tried at frequencies at which the sweep never was. So the result may
-    contradict the peak, and who calls must compare them.
+    contradict the peak, and the caller must compare them.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def strongest_attack(responses: Responses, peak: ScaledPeak) -> Attack:
 
 
 def _sampled_radii(m: np.ndarray) -> np.ndarray:
-    """The largest rho(diag(q) M) of each matrix over a few rotations q; with one channel all are alike."""
+    """Return the largest rho(diag(q) M) of each matrix over a few rotations q; with one channel all are alike."""
     channels = m.shape[-1]
     if channels == 1:
         return np.abs(m[:, 0, 0])
@@ -83,7 +83,7 @@ def _sampled_radii(m: np.ndarray) -> np.ndarray:
 
 
 def pole_miss(loop: Realization, weighted: Realization, attack: Attack, factors: np.ndarray) -> float:
-    """How far the nearest pole of the attacked loop is from `frequency`, relative to the way that it came.
+    """Return how far the nearest pole of the attacked loop is from `frequency`, relative to the way that it came.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def pole_miss(loop: Realization, weighted: Realization, attack: Attack, factors:
 def require_sound(weighted: Realization, margin: float, attack: Attack, residual: float) -> None:
     """Raise ArithmeticError unless the attack does put a pole on the boundary and smaller ones do not go beyond it.
 
-    Of a single channel with more than a few states, a level test shows the whole axis at once: the sweep used a pencil,
+    A level test shows the whole axis at once for a single channel with more than a few states: the sweep used a pencil,
     this one uses a Hamiltonian matrix. Then fewer attacks are sampled.
     """
     if not residual <= TOLERANCE:
@@ -147,7 +147,7 @@ def require_sound(weighted: Realization, margin: float, attack: Attack, residual
 
 
 def _no_gain_above(g: Realization, level: float) -> bool:
-    """Whether the Hamiltonian matrix of a level shows no frequency at which the gain reaches it."""
+    """Tell whether the Hamiltonian matrix of a level shows no frequency at which the gain reaches it."""
     unit = scaled(g, level)
     inner = float(np.ldexp(level, -unit.exponent))
     crossings = hamiltonian_crossings(unit.system, inner, SOUND)
@@ -159,7 +159,7 @@ def _point(w: float, *, continuous: bool) -> complex:
 
 
 def _pole_miss(g: Realization, gain: np.ndarray, attack: Attack) -> float:
-    """`pole_miss` of G closed by diag(gain), with positive feedback."""
+    """Return `pole_miss` of G closed by diag(gain), with positive feedback."""
     a, b, c, d = g[:4]
     direct = np.eye(len(d)) - d * gain
     algebraic = abs(complex(direct[0, 0])) if len(d) == 1 else float(np.abs(eigenvalues(direct)).min())
@@ -179,7 +179,7 @@ def _pole_miss(g: Realization, gain: np.ndarray, attack: Attack) -> float:
 
 
 def _nearest_eigenvalue(a: np.ndarray, point: complex) -> float:
-    """A bound of the distance of an eigenvalue from z, n/|tr (zI - A)^-1|, a tenth of the work of all eigenvalues.
+    """Bound the distance of an eigenvalue from z by n/|tr (zI - A)^-1|, a tenth of the work of all eigenvalues.
 
     The trace is the sum of all 1/(z - lambda), none of which is larger than that of the nearest lambda.
     """
@@ -192,7 +192,7 @@ def _nearest_eigenvalue(a: np.ndarray, point: complex) -> float:
 
 
 def _between(looked_at: np.ndarray) -> np.ndarray:
-    """Seeded frequencies between those of the sweep, at most 96."""
+    """Return seeded frequencies between those of the sweep, at most 96."""
     w = distinct(looked_at)
     w = w[np.isfinite(w)]
     if len(w) > _BETWEEN + 1:
@@ -209,7 +209,7 @@ def _attack_at(responses: Responses, w: float) -> Attack:
 
 
 def _climbed(responses: Responses, w: float) -> Attack:
-    """The strongest attack near w, over the rotations and the frequency together."""
+    """Return the strongest attack near w, over the rotations and the frequency together."""
     from scipy.optimize import minimize
 
     start = _attack_at(responses, w)
@@ -226,7 +226,7 @@ def _climbed(responses: Responses, w: float) -> Attack:
 
 
 def _newton_distance(g: Realization, gain: np.ndarray, point: complex) -> float:
-    """|lambda - 1| / |d lambda/dz| of the eigenvalue of G(z) diag(gain) nearest 1: how far from z the pole is."""
+    """Return |lambda - 1| / |d lambda/dz| for the eigenvalue of G(z) diag(gain) nearest 1: how far from z a pole is."""
     shifted = point * np.eye(len(g.a)) - g.a
     try:
         x, out = solved_on_both_sides(shifted, g.b, g.c)

@@ -28,12 +28,12 @@ class AttentionContraction(NamedTuple):
     reach: float  # no token is longer than this after the layer: the ball is kept where it is at most the radius
 
     def holds(self, radius: float) -> bool:
-        """Both: contracting, and never leaving the ball, so that every layer contracts."""
+        """Tell whether both hold: it contracts, and never leaves the ball, so that every layer contracts."""
         return self.rate < 1 and self.reach <= radius
 
 
 def attention_lipschitz(predictor: SoftmaxAttention, radius: float, *, features: int | None = None) -> float:
-    """A Lipschitz constant of softmax attention on the signals whose tokens have length at most `radius`.
+    """Return a Lipschitz constant of softmax attention on signals whose tokens have length at most `radius`.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def attention_lipschitz(predictor: SoftmaxAttention, radius: float, *, features:
 def attention_contraction(
     loop: Loop, radius: float, *, reference: float | None = None, features: int | None = None
 ) -> AttentionContraction:
-    """Does a layer of softmax attention contract on a ball of tokens, and does it keep them in the ball?
+    """Tell whether a layer of softmax attention contracts on a ball of tokens, and whether it keeps them there.
 
     x' = (skip - kp) x + feedback f(x) + kp beta r: rate = |skip - kp| + |feedback| Lip f, and a token is at most
     (|skip - kp| + |feedback| sum_h ||V_h||) R + |kp beta| max |r_i| long afterwards.
@@ -143,7 +143,7 @@ def _norm(matrix: np.ndarray) -> float:
 
 
 def _heads(predictor: SoftmaxAttention, features: int | None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(W_V W_O, W_Q W_K^T / temperature) of each head, (d, d) each."""
+    """Return (W_V W_O, W_Q W_K^T / temperature) of each head, (d, d) each."""
     given = [w for w in (predictor.wq, predictor.wk, predictor.wv) if w is not None]
     d = given[0].shape[0] if given else features if predictor.wo is None else predictor.wo.shape[0]
     if features is not None:

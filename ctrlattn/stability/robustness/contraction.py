@@ -36,7 +36,7 @@ class Contraction(NamedTuple):
 
 
 def contraction_certificate(system: Any, low: float, high: float, *, tol: float = 1e-6) -> Contraction:
-    """The smallest rate of contraction that one quadratic metric proves for a loop closed through a sector.
+    """Return the smallest rate of contraction that one quadratic metric proves for a loop closed through a sector.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def contraction_certificate(system: Any, low: float, high: float, *, tol: float 
 def sector_form(
     loop: Loop, *, tokens: int = 1, lowest: float | None = None
 ) -> "tuple[control.StateSpace, float, float]":
-    """A loop as x' = A x - B phi(C x) and the sector of phi: (system, low, high) for `contraction_certificate`.
+    """Return a loop as x' = A x - B phi(C x) with the sector of phi: (system, low, high) for `contraction_certificate`.
 
     Two kinds of loop have one saturation. An AssociativeMemory without normalizer: phi is its softmax, x one token,
     valid everywhere. A linear predictor with a normalizer without weight: phi is the norm, one number stands for the
@@ -162,7 +162,7 @@ def _system(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> "control.StateSpace"
 
 
 def _smallest_rate(g: Realization, tol: float) -> float:
-    """min lambda with ||C (lambda z - A)^-1 B||_inf < 1; above the spectral radius of A."""
+    """Return min lambda with ||C (lambda z - A)^-1 B||_inf < 1; above the spectral radius of A."""
     radius = float(np.max(np.abs(np.linalg.eigvals(g.a))))
     good = max(float(np.linalg.norm(g.a, 2) + np.linalg.norm(g.b, 2) * np.linalg.norm(g.c, 2)), 1e-12) * (1 + tol)
     bad = radius
@@ -179,7 +179,7 @@ def _bounded(g: Realization, rate: float) -> bool:
 
 
 def _metric(g: Realization, rate: float) -> tuple[np.ndarray, float] | None:
-    """(P, slack) with [A'PA - rate^2 P + C'C, A'PB; B'PA, B'PB - I] <= 0 and P > 0, or None."""
+    """Return (P, slack) with [A'PA - rate^2 P + C'C, A'PB; B'PA, B'PB - I] <= 0 and P > 0, or None."""
     a, b = g.a / rate, g.b / rate
     n, m = b.shape
     q = g.c.T @ g.c

@@ -48,7 +48,7 @@ class DiskMargin(Value):
     system = None  # the loop L that was given; no field, since it is no figure
 
     def plot(self, **options: Any) -> Any:
-        """The Nyquist curve of a single loop beside its disk; options as for `plots.nyquist_disk`."""
+        """Plot the Nyquist curve of a single loop beside its disk; options as for `plots.nyquist_disk`."""
         return showing.plot(self, **options)
 
 
@@ -61,7 +61,7 @@ class ChannelMargins:
 
 
 def disk_margin(system: Any, *, skew: float = 0.0, tol: float = 1e-6, continuous: bool = False) -> DiskMargin:
-    """The largest disk of simultaneous gain and phase changes that the closed loop survives, one factor per channel.
+    """Return the largest disk of gain and phase changes at once that the closed loop survives, one factor per channel.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def _disk_margin(system: Any, skew: float, tol: float, continuous: bool) -> Disk
 
 
 def loop_margins(system: Any) -> list[ChannelMargins]:
-    """Margins loop at a time: each channel of L broken alone, all others closed.
+    """Return the margins loop at a time: each channel of L broken alone, all others closed.
 
     They say nothing of simultaneous changes: the spinning satellite has infinite gain margin in each loop and is
     destabilised by 10 % in both; `disk_margin` covers those.
@@ -170,7 +170,7 @@ def loop_margins(system: Any) -> list[ChannelMargins]:
 
 
 def disk_gains(margin: float, skew: float = 0.0) -> tuple[float, float]:
-    """The real interval of the disk: from delta = -alpha to delta = alpha.
+    """Return the real interval of the disk: from delta = -alpha to delta = alpha.
 
     >>> disk_gains(1.0)
     (0.3333333333333333, 3.0)
@@ -182,7 +182,7 @@ def disk_gains(margin: float, skew: float = 0.0) -> tuple[float, float]:
 
 
 def disk_phase(margin: float, skew: float = 0.0) -> float:
-    """Degrees of rotation inside the disk: |delta(e^{i phi})| = alpha.
+    """Return the degrees of rotation inside the disk, at which |delta(e^{i phi})| = alpha.
 
     >>> round(disk_phase(1.0), 6)  # skew 0: 2 atan(alpha / 2)
     53.130102
@@ -202,7 +202,7 @@ def _sized(
 
 
 def _others_closed(loop: Realization, i: int) -> Realization:
-    """L_i, from the input of channel i to its output, the other channels closed by -1."""
+    """Return L_i, from the input of channel i to its output, the other channels closed by -1."""
     other = [j for j in range(len(loop.d)) if j != i]
     a, b, c, d = loop[:4]
     if not other:
@@ -218,7 +218,7 @@ def _others_closed(loop: Realization, i: int) -> Realization:
 
 
 def _in_own_units(loop: Realization) -> Realization:
-    """T^-1 L T with diagonal T, and balanced states: a channel's factor does not depend on the unit of its signals."""
+    """Return T^-1 L T with diagonal T, and balanced states: a channel's factor does not depend on its signals' unit."""
     n = len(loop.a)
     scale = scales(np.abs(_matrix_of(loop)))
     x, t = scale[:n], scale[n:]
@@ -228,12 +228,12 @@ def _in_own_units(loop: Realization) -> Realization:
 
 
 def _matrix_of(loop: Realization) -> np.ndarray:
-    """[[A, B], [C, D]]."""
+    """Return [[A, B], [C, D]]."""
     return np.vstack([np.hstack([loop.a, loop.b]), np.hstack([loop.c, loop.d])])
 
 
 def _coupled(loop: Realization) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(states, channels) of each group that feeds itself: mu of a block triangular system is that of its blocks."""
+    """Return (states, channels) of each group that feeds itself: mu of a block triangular system is that of a block."""
     n = len(loop.a)
     if n and loop.a.all() and loop.b.any(axis=0).all() and loop.c.any(axis=1).all():  # no graph is needed to see it
         return [(np.arange(n), np.arange(len(loop.d)))]
@@ -245,7 +245,7 @@ def _coupled(loop: Realization) -> list[tuple[np.ndarray, np.ndarray]]:
 def _worst(
     g: Realization, poles: np.ndarray, groups: list[tuple[np.ndarray, np.ndarray]], tol: float
 ) -> tuple[float, Attack]:
-    """(upper bound of mu, strongest attack) over all groups; where an attack beats the bound, the sweep runs again."""
+    """Return (upper bound of mu, strongest attack) over all groups; where an attack beats the bound, sweep again."""
     upper, strongest = 0.0, Attack(math.inf, np.zeros(len(g.d)), math.nan, math.nan)
     for states, channels in groups:
         responses = Responses(g, poles, balanced=True)

@@ -39,7 +39,7 @@ class PeakGain(NamedTuple):
 
 
 def first_look(g: Realization, tol: float, poles: np.ndarray) -> PeakGain | None:
-    """The peak of a stable system, if the climb reaches it and every check holds; None if not, or for other systems."""
+    """Return the peak of a stable system, if the climb reaches it and every check holds; None in any other case."""
     n, channels = len(g.a), g.d.shape
     if g.continuous or not 2 < n <= COMPILED or not 0 < min(channels) <= 2 or max(channels) > COMPILED:
         return None
@@ -83,7 +83,7 @@ def first_look(g: Realization, tol: float, poles: np.ndarray) -> PeakGain | None
 
 
 def _highest(sides: Any, crossings: np.ndarray) -> float:
-    """sigma_max at the crossings and in the middle between them, the largest; infinite where it is no number."""
+    """Return the largest sigma_max at the crossings and in the middle between them; infinite where it is no number."""
     from ctrlattn.kernels.boundary import climbed
 
     edges = sorted(crossings.tolist())

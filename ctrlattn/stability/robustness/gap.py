@@ -29,7 +29,7 @@ Exact = list[Fraction]
 
 
 def nu_gap(plant: Any, other: Any) -> float:
-    """The nu-gap of two SISO plants: what a loop with a larger robust margin than this cannot tell apart.
+    """Return the nu-gap of two SISO plants: what a loop with a larger robust margin than this cannot tell apart.
 
     A controller that stabilises P with margin b = min |1 + P C| / sqrt((1 + |P|^2)(1 + |C|^2)) stabilises every Q with
     nu_gap(P, Q) < b, and keeps at least sin(asin b - asin nu_gap) of it.
@@ -74,7 +74,7 @@ def nu_gap(plant: Any, other: Any) -> float:
 
 
 def _highest(sphere: tuple[BoundaryTransfer, BoundaryTransfer], w: np.ndarray) -> float:
-    """The largest distance, zoomed in at every peak of the grid that may be it."""
+    """Return the largest distance, zoomed in at every peak of the grid that may be it."""
     distance = _distance(sphere, w)
     best = float(distance.max())
     padded = np.concatenate([[-1.0], distance, [-1.0]])
@@ -91,7 +91,7 @@ def _highest(sphere: tuple[BoundaryTransfer, BoundaryTransfer], w: np.ndarray) -
 
 
 def _distance(sphere: tuple[BoundaryTransfer, BoundaryTransfer], w: np.ndarray) -> np.ndarray:
-    """|p_1 q_2 - p_2 q_1| of the unit vectors along (P, 1) and (Q, 1); (1, 0) at a pole."""
+    """Return |p_1 q_2 - p_2 q_1| of the unit vectors along (P, 1) and (Q, 1); (1, 0) at a pole."""
     points: list[np.ndarray] = []
     for transfer in sphere:
         value = transfer.at(w)[0, 0]
@@ -103,7 +103,7 @@ def _distance(sphere: tuple[BoundaryTransfer, BoundaryTransfer], w: np.ndarray) 
 
 
 def _roots(p: Exact) -> np.ndarray | None:
-    """Certified roots of exact numbers; None of the zero polynomial."""
+    """Return the certified roots of exact numbers; None of the zero polynomial."""
     if not any(p):
         return None
     common = math.lcm(*(x.denominator for x in map(Fraction, p)))
@@ -111,7 +111,7 @@ def _roots(p: Exact) -> np.ndarray | None:
 
 
 def _fraction(system: Any) -> tuple[Realization, Exact, Exact]:
-    """A discrete SISO plant with its exact (num, den), both of one length."""
+    """Return a discrete SISO plant with its exact (num, den), both of one length."""
     loop = siso_loop(system, "nu_gap")
     if loop.continuous and len(loop.a):  # a static gain is the same in both times
         raise InputError("nu_gap compares discrete plants (dt = 1), got a continuous plant: sample it first")

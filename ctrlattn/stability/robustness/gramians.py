@@ -42,7 +42,7 @@ class Truncation(NamedTuple):
 
 
 def controllability_gramian(system: Any, *, continuous: bool = False) -> np.ndarray:
-    """P = A P A* + B B* (continuous time: A P + P A* + B B* = 0).
+    """Return P with P = A P A* + B B* (continuous time: A P + P A* + B B* = 0).
 
     Parameters
     ----------
@@ -78,9 +78,9 @@ def controllability_gramian(system: Any, *, continuous: bool = False) -> np.ndar
 
 
 def observability_gramian(system: Any, *, continuous: bool = False) -> np.ndarray:
-    """Q = A* Q A + C* C (continuous time: A* Q + Q A + C* C = 0).
+    """Return Q with Q = A* Q A + C* C (continuous time: A* Q + Q A + C* C = 0).
 
-    Parameters, raises: as `controllability_gramian`.
+    It has the parameters and raises the errors of `controllability_gramian`.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def observability_gramian(system: Any, *, continuous: bool = False) -> np.ndarra
 
 
 def hankel_singular_values(system: Any, *, continuous: bool = False) -> np.ndarray:
-    """sigma_i = sqrt(eig_i(P Q)), descending: what each state of the balanced form carries from past to future.
+    """Return sigma_i = sqrt(eig_i(P Q)), descending: what each balanced state carries from past to future.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def hankel_singular_values(system: Any, *, continuous: bool = False) -> np.ndarr
 
 
 def balanced_truncation(system: Any, order: int | None = None, *, tol: float | None = None) -> Truncation:
-    """The `order` states of the balanced form that carry most; stable again, with an error bound.
+    """Keep the `order` states of the balanced form that carry most: a stable system again, with an error bound.
 
     ||G - G_r||_inf <= 2 (sigma_{r+1} + ... + sigma_n), in discrete time too.
 
@@ -189,23 +189,24 @@ def balanced_truncation(system: Any, order: int | None = None, *, tol: float | N
 
 
 def controllability_factor(g: Realization) -> np.ndarray:
-    """F (n, n or fewer) with P = F F*, for a stable realization in good units (`scaled`).
+    """Return F (n, n or fewer) with P = F F*, for a stable realization in good units (`scaled`).
 
-    Raises ArithmeticError where P solves its equation too badly.
+    It raises ArithmeticError where P solves its equation too badly.
     """
     return _factor(g, _series(g))[0]
 
 
 def gramian_factors(g: Realization, poles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(F, G) with P = F F* and Q = G G*, as `controllability_factor`, from the powers of one A and its poles."""
+    """Return (F, G) with P = F F* and Q = G G*, as `controllability_factor`, from the powers of one A and its poles."""
     series = _series(g, poles)
     return _factor(g, series)[0], _factor(adjoint(g), series.adjoint())[0]
 
 
 def proven_factors(g: Realization) -> tuple[Scaled, np.ndarray, np.ndarray] | None:
-    """(units, F, G) as `gramian_factors`, of a system in discrete time that needs neither its poles nor a refinement.
+    """Return (units, F, G) as `gramian_factors`, of a discrete-time system that needs neither poles nor a refinement.
 
-    The squares of A that the sums need prove it stable, and bound their errors. None where they prove too little.
+    The squares of A that the sums need prove it stable, and bound their errors. The result is None where they prove too
+    little.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         sides = _sides(g)
@@ -227,15 +228,15 @@ class _Side:
         self.enough = _REFINE * frobenius(self.p)
 
     def error(self, enough: float) -> float:
-        """A bound of ||P - F F*||_F but for terms of second order, from the residual of the equation itself."""
+        """Bound ||P - F F*||_F but for terms of second order, from the residual of the equation itself."""
         a, b = self.g.a, self.g.b
         return self.series.bounded(a @ self.p @ a.conj().T - self.p + b @ b.conj().T, enough)
 
 
 def _sides(g: Realization) -> tuple[Scaled, _Side, _Side] | None:
-    """(units, reached, seen), or None where the powers of A do not prove all poles inside.
+    """Return (units, reached, seen), or None where the powers of A do not prove all poles inside.
 
-    As in `is_stable_matrix`, proved is a distance from the boundary of many roundings.
+    As in `is_stable_matrix`, poles count as inside if they are many roundings from the boundary.
     """
     if g.continuous or g.marginal or not len(g.a):
         return None
@@ -247,7 +248,7 @@ def _sides(g: Realization) -> tuple[Scaled, _Side, _Side] | None:
 
 
 def _proven_values(g: Realization) -> tuple[Scaled, np.ndarray] | None:
-    """(units, sigma), where the errors of both gramians are too small to be carried to the balanced form.
+    """Return (units, sigma), where the errors of both gramians are too small to be carried to the balanced form.
 
     sigma_i^2 is an eigenvalue of G* P G. An error E of P moves it by ||G* E G|| <= ||E|| ||G||^2 at most (Weyl), and
     sigma_i by at most the root of that, however small it is; so does one of Q.
@@ -278,7 +279,7 @@ def _values(g: Realization) -> tuple[Scaled, np.ndarray]:
 
 
 def _factor(g: Realization, series: PowerSums) -> tuple[np.ndarray, np.ndarray]:
-    """(F, E): P = F F* + E but for terms of second order, E from the residual of the equation itself."""
+    """Return (F, E): P = F F* + E but for terms of second order, E from the residual of the equation itself."""
     if not len(g.a):
         return np.zeros((0, 0)), np.zeros((0, 0))
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows has an error that is no number, and is refused
@@ -305,7 +306,7 @@ def _share(correction: np.ndarray, p: np.ndarray) -> float:
 
 
 def _correction(g: Realization, series: PowerSums, p: np.ndarray) -> np.ndarray:
-    """E = R + A R A* + ... for the residual R of the equation of P, in its own time: P + E solves it."""
+    """Return E = R + A R A* + ... for the residual R of the equation of P, in its own time: P + E solves it."""
     half = g.a @ p
     if series.into is None:
         return series.summed(half @ g.a.conj().T - p + g.b @ g.b.conj().T)
@@ -333,7 +334,7 @@ def _dense(system: Any, quantity: str, continuous: bool) -> Realization:
 
 
 def _scaled(g: Realization, quantity: str) -> tuple[Scaled, np.ndarray]:
-    """A stable system in good units, and its poles there."""
+    """Return a stable system in good units, and its poles there."""
     stable, poles = g.stable_poles()
     if not stable:
         raise InputError(f"{quantity} needs a stable system: a pole is on or beyond the boundary, the sum diverges")
@@ -342,14 +343,14 @@ def _scaled(g: Realization, quantity: str) -> tuple[Scaled, np.ndarray]:
 
 
 def adjoint(g: Realization) -> Realization:
-    """(A*, C*, B*, D*), whose controllability is the observability of G."""
+    """Return (A*, C*, B*, D*), whose controllability is the observability of G."""
     a, c, b, d = (m.conj().T for m in (g.a, g.c, g.b, g.d))
     return Realization(a, c, b, d, g.continuous)
 
 
 def _series(g: Realization, poles: np.ndarray | None = None) -> PowerSums:
-    """In continuous time A_d = (t + A)(t - A)^-1, B_d = sqrt(2 t)(t - A)^-1 B, t the geometric mean of the poles'
-    extremes."""
+    """Return A_d = (t + A)(t - A)^-1, B_d = sqrt(2 t)(t - A)^-1 B in continuous time, t the geometric mean of the
+    poles' extremes."""
     if not g.continuous or not len(g.a):
         return PowerSums(g.a)
     a = g.a
@@ -363,7 +364,7 @@ def _series(g: Realization, poles: np.ndarray | None = None) -> PowerSums:
 
 
 def _gramian(f: np.ndarray, exponent: int, quantity: str) -> np.ndarray:
-    """F F* 4^exponent, all of whose entries are floats."""
+    """Return F F* 4^exponent, all of whose entries are floats."""
     with np.errstate(over="ignore", invalid="ignore"):
         half = np.exp2(exponent // 2)
         f = f * half * np.exp2(exponent - exponent // 2)
@@ -374,7 +375,7 @@ def _gramian(f: np.ndarray, exponent: int, quantity: str) -> np.ndarray:
 
 
 def _balancing(g: Realization, poles: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """((F V, G U), sigma) with G* F = U sigma V*; sigma padded with zeros to the number of states."""
+    """Return ((F V, G U), sigma) with G* F = U sigma V*; sigma padded with zeros to the number of states."""
     n = len(g.a)
     series = _series(g, poles)
     (f, of_f), (out, of_out) = _factor(g, series), _factor(adjoint(g), series.adjoint())
@@ -412,14 +413,14 @@ def _in_units(tol: float, exponent: int) -> float:
 
 
 def _in_given_units(g: Realization, unit: Scaled) -> Realization:
-    """Inputs and outputs share the gain, so that the balanced form stays balanced."""
+    """Share the gain between inputs and outputs, so that the balanced form stays balanced."""
     root = 2.0 ** (unit.exponent / 2) * np.sqrt(unit.rate)
     d = g.d * 2.0**unit.exponent
     return Realization(unit.rate * g.a, root * g.b, root * g.c, d, g.continuous)
 
 
 def _largest_error(g: Realization, reduced: Realization, bound: float) -> float:
-    """The error at frequencies about every pole, which keeps its bound but for rounding."""
+    """Return the error at frequencies about every pole; raise ArithmeticError where it is above its bound."""
     grid = pole_grid(g)
     if not g.d.size:
         return 0.0

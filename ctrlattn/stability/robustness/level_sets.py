@@ -32,7 +32,7 @@ SOUND = 1e6  # condition up to which a Moebius map is taken without a look at th
 
 
 def level_crossings(g: Realization, level: float) -> np.ndarray:
-    """Ascending frequencies at which some singular value of G may equal `level`; no crossing is left out.
+    """Return the ascending frequencies at which some singular value of G may equal `level`; no crossing is left out.
 
     >>> level_crossings(Realization(np.array([[-1.0]]), np.eye(1), np.eye(1), np.zeros((1, 1)), True), 0.5).round(9)
     array([1.73205081])
@@ -46,7 +46,7 @@ def level_crossings(g: Realization, level: float) -> np.ndarray:
 
 
 def pencil_crossings(g: Realization, level: float) -> np.ndarray:
-    """`level_crossings` of a system in good units, from the pencil."""
+    """Return `level_crossings` of a system in good units, from the pencil."""
     n, m = g.b.shape
     root = np.sqrt(level)
     a, b, c, d = g.a, g.b / root, g.c / root, g.d / level
@@ -72,9 +72,9 @@ def pencil_crossings(g: Realization, level: float) -> np.ndarray:
 
 
 def pencil_eigenvalues(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(top, bottom): eigenvalues top/bottom of left - (top/bottom) right, by LAPACK itself.
+    """Return (top, bottom): eigenvalues top/bottom of left - (top/bottom) right, by LAPACK itself.
 
-    Raises ArithmeticError where QZ does not converge.
+    It raises ArithmeticError where QZ does not converge.
 
     >>> top, bottom = pencil_eigenvalues(np.array([[3.0]]), np.array([[2.0]]))
     >>> float((top / bottom)[0].real)
@@ -91,13 +91,13 @@ def pencil_eigenvalues(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray,
 
 
 def is_well_conditioned(g: Realization, level: float) -> bool:
-    """Whether `hamiltonian_crossings` loses less than half of the digits, so that it is a test by itself."""
+    """Tell whether `hamiltonian_crossings` loses less than half of the digits, so that it is a test by itself."""
     view = _in_continuous_time(g, level)
     return view is not None and view.condition <= SOUND
 
 
 def hamiltonian_crossings(g: Realization, level: float, worst: float = 1e10) -> np.ndarray | None:
-    """`pencil_crossings` the other way; None where the condition of each map to continuous time is beyond the worst."""
+    """Return `pencil_crossings` the other way; None where each map to continuous time has a condition above `worst`."""
     view = _in_continuous_time(g, level)
     if view is None or view.condition > worst:
         return None
@@ -116,7 +116,7 @@ def hamiltonian_crossings(g: Realization, level: float, worst: float = 1e10) -> 
 
 
 def pole_grid(g: Realization, poles: np.ndarray | None = None) -> np.ndarray:
-    """Frequencies about each pole, as dense as it is close to the boundary, and all decades between."""
+    """Return frequencies about each pole, as dense as it is close to the boundary, and all decades between."""
     if poles is None:
         poles = eigenvalues(g.a)
     if g.continuous:
@@ -137,7 +137,7 @@ def pole_grid(g: Realization, poles: np.ndarray | None = None) -> np.ndarray:
 
 
 def largest_gains(responses: np.ndarray) -> np.ndarray:
-    """sigma_max of each of the responses (outputs, inputs, k); inf where one is not finite.
+    """Return sigma_max of each of the responses (outputs, inputs, k); inf where one is not finite.
 
     >>> largest_gains(np.array([[[3.0, np.inf]], [[4.0, 0.0]]])).tolist()
     [5.0, inf]
@@ -173,7 +173,7 @@ class _View(NamedTuple):
 
 
 def _in_continuous_time(g: Realization, level: float) -> _View | None:
-    """The first view in good condition, otherwise the best, if it has any digits."""
+    """Return the first view in good condition, otherwise the best, if it has any digits."""
     best, condition = None, math.inf
     views = (_itself, _reciprocal) if g.continuous else (_cayley_at_1, _cayley_at_minus_1, _cayley_at_i)
     for view in views:
@@ -197,7 +197,7 @@ def _itself(g: Realization) -> _View:
 
 
 def _reciprocal(g: Realization) -> _View:
-    """G(1/s)."""
+    """Return G(1/s)."""
     inverse = solved(g.a, np.eye(len(g.a)))
     into, out = inverse @ g.b, g.c @ inverse
     return _View(inverse, into, -out, g.d - g.c @ into, _minus_reciprocal, frobenius(inverse))
@@ -220,7 +220,7 @@ def _cayley_at_i(g: Realization) -> _View:
 
 
 def _cayley(g: Realization, centre: complex) -> _View:
-    """G(centre (1 + s)/(1 - s)): s = 0 is the centre."""
+    """Return G(centre (1 + s)/(1 - s)): s = 0 is the centre."""
     a, b = g.a / centre, g.b / centre
     eye = np.eye(len(a))
     inverse = solved(eye + a, eye)
@@ -240,7 +240,7 @@ def _twice_arctan(w: np.ndarray) -> np.ndarray:
 
 
 def _on_boundary(g: Realization, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """Frequencies of the eigenvalues top/bottom next to the imaginary axis; an infinite one is z = -1."""
+    """Return the frequencies of the eigenvalues top/bottom next to the imaginary axis; an infinite one is z = -1."""
     if g.continuous:
         finite = np.abs(bottom) > 1e-14 * np.hypot(np.abs(top), np.abs(bottom))
         roots = top[finite] / bottom[finite]
@@ -256,5 +256,5 @@ def _on_boundary(g: Realization, top: np.ndarray, bottom: np.ndarray) -> np.ndar
 
 
 def _ascending(g: Realization, frequencies: np.ndarray) -> np.ndarray:
-    """Each once; of a real system without their signs."""
+    """Return each frequency once, ascending; of a real system without signs."""
     return distinct(np.abs(frequencies) if g.real() else frequencies)

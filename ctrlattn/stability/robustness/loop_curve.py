@@ -49,7 +49,7 @@ class LoopCurve(NamedTuple):
 
 
 def loop_curve(loop: Realization, poles: np.ndarray) -> LoopCurve:
-    """The curve of a loop whose closed loop has these poles."""
+    """Return the curve of a loop whose closed loop has these poles."""
     from ctrlattn.kernels import units as kernel
 
     sizes = np.abs(poles[poles != 0]) if loop.continuous else poles[:0]
@@ -60,7 +60,7 @@ def loop_curve(loop: Realization, poles: np.ndarray) -> LoopCurve:
 
 
 def searched(curve: LoopCurve, *, finer: int = 1) -> Crossed:
-    """Crossings and the closest point, from a grid that adapts: none hides between two of its points."""
+    """Return the crossings and the closest point, from a grid that adapts: none hides between two of its points."""
     from ctrlattn.kernels import curve as kernel
 
     w, values, inner, closest, at = kernel.searched(curve.transfer.sides, first_grid(curve, finer), curve.end)
@@ -73,7 +73,7 @@ def searched(curve: LoopCurve, *, finer: int = 1) -> Crossed:
 
 
 def _ascending(points: list[tuple[float, complex]]) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies, of several that are equal the first, and values there."""
+    """Return the frequencies ascending, of several that are equal the first, and values there."""
     first: dict[float, complex] = {}
     for w, value in sorted(points, key=itemgetter(0)):
         first.setdefault(w, value)
@@ -81,7 +81,7 @@ def _ascending(points: list[tuple[float, complex]]) -> tuple[np.ndarray, np.ndar
 
 
 def first_grid(curve: LoopCurve, finer: int = 1) -> np.ndarray:
-    """Where L is looked at first, ascending: about the poles, and beside what the pencils suggest."""
+    """Return where L is looked at first, ascending: about the poles, and beside what the pencils suggest."""
     loop = curve.loop
     seeds = _suggested(loop) if 0 < len(loop.a) <= _PENCIL else np.zeros(0)
     if finer == 1:
@@ -98,7 +98,7 @@ def first_grid(curve: LoopCurve, finer: int = 1) -> np.ndarray:
 
 
 def _suggested(loop: Realization) -> np.ndarray:
-    """What `real_axis_pencil` and the pencil of |L| = 1 suggest."""
+    """Return what `real_axis_pencil` and the pencil of |L| = 1 suggest."""
     from ctrlattn.kernels import first_points as kernel
 
     seeds, converged = on_contiguous(kernel.suggested, loop[:4], loop.continuous, _REAL_AXIS, NEAR)
@@ -106,7 +106,7 @@ def _suggested(loop: Realization) -> np.ndarray:
 
 
 def real_axis_pencil(loop: Realization) -> np.ndarray:
-    """Frequencies near which L - L~ is singular, so that L is real.
+    """Return the frequencies near which L - L~ is singular, so that L is real.
 
     x = A x + B u and its adjoint p, driven by u, make one pencil with both ends of the boundary as eigenvalues. It is
     written in z - 1 over z + 1, so that what lies near 1 is not lost in rounding of 1.

@@ -54,7 +54,7 @@ class Margins:
     system = None  # the loop L that was given; no field, since it is no figure
 
     def plot(self, **options: Any) -> Any:
-        """The Nyquist plot of the loop with these margins; options as for `plots.nyquist`."""
+        """Plot the Nyquist curve of the loop with these margins; options as for `plots.nyquist`."""
         return showing.plot(self, **options)
 
 
@@ -69,7 +69,7 @@ class Crossings(NamedTuple):
 
 
 def gain_margin(system: Any) -> float:
-    """Smallest factor K > 1 for which the closed loop 1 + K L(z) = 0 has a pole on the boundary.
+    """Return the smallest factor K > 1 for which the closed loop 1 + K L(z) = 0 has a pole on the boundary.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def gain_margin(system: Any) -> float:
 
 
 def margins(system: Any) -> Margins:
-    """Gain, phase, delay and modulus margins of a SISO loop, all crossings considered.
+    """Return the gain, phase, delay and modulus margins of a SISO loop, all crossings considered.
 
     Crossings are found on the response of the state space, by a grid that adapts and by a pencil of the loop, and
     polished there. Every margin is checked before it is returned: the loop times its gain or rotation has a pole
@@ -148,7 +148,7 @@ def margins(system: Any) -> Margins:
 
 
 def crossings(system: Any) -> Crossings:
-    """All phase and gain crossovers of a SISO loop, whether it is stable or not.
+    """Return all phase and gain crossovers of a SISO loop, whether it is stable or not.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def crossings(system: Any) -> Crossings:
 
 
 def siso_loop(system: Any, quantity: str) -> Realization:
-    """The realization of a real SISO system that knows its time."""
+    """Return the realization of a real SISO system that knows its time."""
     refuse_loop_sequence(system, quantity)
     if not isinstance(system, loaded("control", "StateSpace", "TransferFunction")):
         raise InputTypeError(f"{quantity} takes a StateSpace or TransferFunction, got {type(system).__name__}")
@@ -199,7 +199,7 @@ def siso_loop(system: Any, quantity: str) -> Realization:
 
 
 def _closed_loop(system: Any, loop: Realization, *, decide: bool = True) -> tuple[np.ndarray, bool]:
-    """(poles of 1 + L = 0, whether all are inside); a loop that is not well posed has those of L, and is not stable."""
+    """Return (poles of 1 + L = 0, whether all are inside); one not well posed has those of L, and is not stable."""
     closed = _closed(loop, 1.0)
     if closed is None:
         return eigenvalues(loop.a), False
@@ -212,7 +212,7 @@ def _closed_loop(system: Any, loop: Realization, *, decide: bool = True) -> tupl
 
 
 def _closed(loop: Realization, gain: complex) -> np.ndarray | None:
-    """A - K b c/(1 + K d): the state matrix of the loop under K; None where it is not well posed."""
+    """Return A - K b c/(1 + K d), the state matrix of the loop under K; None where it is not well posed."""
     direct = 1 + gain * loop.d[0, 0]
     return None if direct == 0 else loop.a - loop.b @ loop.c * (gain / direct)
 
@@ -232,7 +232,7 @@ def _margins(curve: LoopCurve, crossed: Crossed) -> Margins:
 
 
 def _gains(curve: LoopCurve, crossed: Crossed) -> list[tuple[float, float]]:
-    """(frequency, K = -1/L) wherever L is real and negative, both ends included, ascending in frequency."""
+    """Return (frequency, K = -1/L) wherever L is real and negative, both ends included, ascending in frequency."""
     value = _without_noise(curve, crossed.real_axis, crossed.real_values.real)
     # A handful of points: calls of numpy would take longer than the numbers themselves.
     return [
@@ -241,7 +241,7 @@ def _gains(curve: LoopCurve, crossed: Crossed) -> list[tuple[float, float]]:
 
 
 def _without_noise(curve: LoopCurve, w: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """L at crossings of the real axis; nan where it is so small or large that rounding of the matrices decides it.
+    """Return L at crossings of the real axis; nan where it is so small or large that rounding of the matrices decides.
 
     Far from 1 the response is a difference of large terms, and what rounding leaves of it is no crossing. Where a plain
     solve contradicts it, that solve counts, if it stays what it is when the last digits of the matrices move.
@@ -265,7 +265,7 @@ def _without_noise(curve: LoopCurve, w: np.ndarray, value: np.ndarray) -> np.nda
 
 
 def _moved(g: Realization) -> Iterator[Realization]:
-    """Loops whose matrices differ from those of g in the last digit, at random."""
+    """Return loops whose matrices differ from those of g in the last digit, at random."""
     rng = np.random.default_rng(0)
     eps = np.finfo(float).eps
     for _ in range(_MOVES):
@@ -280,7 +280,7 @@ def _gain_margins(gains: list[tuple[float, float]]) -> tuple[float, float, float
 
 
 def _size(pair: tuple[float, float]) -> float:
-    """What is least; of equal ones the first in frequency is taken."""
+    """Return the size of a margin; of equal ones the first in frequency is the least."""
     return pair[0]
 
 
@@ -292,7 +292,7 @@ class _Rotation(NamedTuple):
 
 
 def _rotations(curve: LoopCurve, crossed: Crossed) -> list[_Rotation]:
-    """Wherever |L| = 1, ascending in frequency."""
+    """Return the rotations wherever |L| = 1, ascending in frequency."""
     frequencies = crossed.unit_circle.tolist()
     still = _TURN * (max((w for w in frequencies if math.isfinite(w)), default=0.0) if curve.loop.continuous else 1.0)
     turned = []
@@ -305,21 +305,21 @@ def _rotations(curve: LoopCurve, crossed: Crossed) -> list[_Rotation]:
 
 
 def _off(curve: LoopCurve, factors: list[tuple[float, complex]]) -> list[float]:
-    """|1 + K L| by one plain solve for each (frequency, K): a pole on the boundary makes it 0."""
+    """Return |1 + K L| by one plain solve for each (frequency, K): a pole on the boundary makes it 0."""
     response = _plain(curve.loop, np.array([w for w, _ in factors])).tolist()
     returned = [1 + k * x for (_, k), x in zip(factors, response, strict=True)]
     return [math.hypot(z.real, z.imag) if cmath.isfinite(z) else math.inf for z in returned]
 
 
 def _plain(g: Realization, w: np.ndarray) -> np.ndarray:
-    """L by one plain solve for each frequency; infinite at a pole."""
+    """Return L by one plain solve for each frequency; infinite at a pole."""
     from ctrlattn.kernels import loop as kernel
 
     return on_contiguous(kernel.plain_values, g[:4], np.ascontiguousarray(w, dtype=float), g.continuous)
 
 
 def _required(curve: LoopCurve, gains: list[tuple[float, float]], turned: list[_Rotation]) -> float:
-    """The largest `_off`, or ArithmeticError where one is no matter of rounding."""
+    """Return the largest `_off`; raise ArithmeticError where one is no matter of rounding."""
     factors = [(w, complex(factor)) for w, factor in gains] + [(x.frequency, x.turn) for x in turned]
     residual = max(_off(curve, factors), default=0.0)
     if residual > _RESIDUAL:
@@ -331,7 +331,7 @@ def _required(curve: LoopCurve, gains: list[tuple[float, float]], turned: list[_
 
 
 def _holds(curve: LoopCurve, m: Margins) -> bool:
-    """Closed loops scaled and turned by nine tenths of the margins are stable by their eigenvalues."""
+    """Tell whether closed loops scaled and turned by nine tenths of the margins are stable by their eigenvalues."""
     n = len(curve.loop.a)
     if not 0 < n <= _EIGENVALUES:
         return True

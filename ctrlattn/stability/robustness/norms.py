@@ -46,7 +46,7 @@ _ZERO = 1e-14  # of ||B|| ||C|| + ||D||: a response that is known so well is kno
 
 
 def h2_norm(system: Any, *, continuous: bool = False) -> float:
-    """||G||_2, the root of the output variance under white noise of unit variance (intensity in continuous time).
+    """Return ||G||_2, the root of the output variance under white noise of unit variance (or unit intensity).
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def h2_norm(system: Any, *, continuous: bool = False) -> float:
 
 
 def _h2(g: Realization, reached: np.ndarray, seen: np.ndarray) -> float:
-    """From the inputs, and as a check from the outputs: tr(C P C*) = tr(B* Q B)."""
+    """Return tr(C P C*) = tr(B* Q B): from the inputs, and as a check from the outputs."""
     value, again = frobenius(g.c @ reached), frobenius(g.b.conj().T @ seen)
     noise = _ZERO * frobenius(g.c) * frobenius(reached)
     if abs(value - again) > LOST * value + noise:
@@ -102,7 +102,7 @@ def _h2(g: Realization, reached: np.ndarray, seen: np.ndarray) -> float:
 
 
 def hinf_norm(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> float:
-    """||G||_inf = sup_w sigma_max(G): the peak gain, over all frequencies and directions.
+    """Return ||G||_inf = sup_w sigma_max(G): the peak gain, over all frequencies and directions.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def hinf_norm(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> fl
 
 
 def peak_gain(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> PeakGain:
-    """||G||_inf with the frequency at which it is attained and the level that is shown to be reached nowhere.
+    """Return ||G||_inf with the frequency at which it is attained and the level that is shown to be reached nowhere.
 
     The level is tested by two eigenvalue problems, beyond 12 states by one where that is well conditioned, and on a
     grid about the poles; at the frequency the response is computed a second time, and `residual` says what rounding of
@@ -174,7 +174,7 @@ def require_pencil(g: Realization, quantity: str) -> None:
 
 
 def level_set_peak(g: Realization, tol: float, poles: np.ndarray | None = None) -> PeakGain:
-    """`peak_gain` of a realization known to be stable, and of its poles where they are known."""
+    """Return `peak_gain` of a realization known to be stable, and of its poles where they are known."""
     if poles is None:
         poles = eigenvalues(g.a)
     at_once = first_look(g, tol, poles)
@@ -187,12 +187,12 @@ def level_set_peak(g: Realization, tol: float, poles: np.ndarray | None = None) 
 
 
 def largest_gain(g: Realization, frequency: float) -> float:
-    """sigma_max(G) at one frequency."""
+    """Return sigma_max(G) at one frequency."""
     return float(largest_gains(g.responses(np.array([frequency])))[0])
 
 
 def _closed_in(g: Realization, tol: float, poles: np.ndarray) -> PeakGain:
-    """Up from the best of a grid, until no eigenvalue problem shows a higher point."""
+    """Go up from the best of a grid, until no eigenvalue problem shows a higher point."""
     _require_resolved(g, poles)
     response = BoundaryTransfer(*g[:4], g.continuous, balanced=True)
     grid = pole_grid(g, poles)
@@ -241,7 +241,7 @@ def _require_resolved(g: Realization, poles: np.ndarray) -> None:
 
 
 def _above(g: Realization, response: BoundaryTransfer, level: float, crossings_of: Any) -> tuple[float, float]:
-    """The highest point at the crossings of the level and in the middle between them.
+    """Return the highest point at the crossings of the level and in the middle between them.
 
     A band about an end, w = 0, pi or infinity, has one edge: the ends are points of the grid.
     """
@@ -252,7 +252,7 @@ def _above(g: Realization, response: BoundaryTransfer, level: float, crossings_o
 
 
 def _residual(g: Realization, frequency: float, value: float) -> float:
-    """Share of the value that rounding of A may change at this frequency; the value is computed a second time.
+    """Return the share of the value that rounding of A may change at this frequency; compute the value a second time.
 
     |dG| <= |C (zI - A)^-1| |dA| |(zI - A)^-1 B|: from the outputs this time, by a solve with the transposed matrix.
     """
@@ -289,7 +289,7 @@ def _highest(g: Realization, response: BoundaryTransfer, frequencies: np.ndarray
 
 
 def highest_point(response: BoundaryTransfer, w: np.ndarray) -> tuple[float, float]:
-    """(sigma_max, w): the highest point of an ascending grid, and from there the tops of ever narrower parabolas."""
+    """Return (sigma_max, w): the highest point of an ascending grid, then the tops of ever narrower parabolas."""
     if response.is_real and min(response.d.shape) <= _FEW_CHANNELS:
         from ctrlattn.kernels import boundary as kernel
 
@@ -299,7 +299,7 @@ def highest_point(response: BoundaryTransfer, w: np.ndarray) -> tuple[float, flo
 
 
 def climbed(response: BoundaryTransfer, w: np.ndarray) -> tuple[float, float]:
-    """The same in plain numpy, for any system."""
+    """Return the same in plain numpy, for any system."""
     gains = largest_gains(response.at(w))
     at = int(np.argmax(gains))
     value, frequency = float(gains[at]), float(w[at])

@@ -50,7 +50,7 @@ class PowerSums:
         self._tails = _tails(self.sizes)
 
     def adjoint(self) -> "PowerSums":
-        """The same for A*."""
+        """Return the same for A*."""
         other = object.__new__(PowerSums)
         other.a, other.into = self.a.conj().T, None if self.into is None else self.into.conj().T
         other._few = np.ascontiguousarray(self._few.transpose(0, 2, 1))
@@ -59,7 +59,7 @@ class PowerSums:
         return other
 
     def distance(self) -> float:
-        """A change of A of less than this norm leaves all poles inside the circle; 0 where nothing is proved.
+        """Return a norm below which no change of A moves a pole out of the circle; 0 where nothing is proved.
 
         >>> PowerSums(np.array([[0.5]])).distance() <= 0.5, PowerSums(np.array([[1.5]])).distance()
         (True, 0.0)
@@ -70,7 +70,7 @@ class PowerSums:
         return (1 - last) / math.prod(1 + size for size in sizes)
 
     def factor(self, b: np.ndarray) -> np.ndarray:
-        """F, of n columns at most, with F F* = B B* + A B B* A* + ..."""
+        """Return F, of n columns at most, with F F* = B B* + A B B* A* + ..."""
         if len(self._few) and not np.iscomplexobj(b):
             from ctrlattn.kernels import doubling
 
@@ -89,7 +89,7 @@ class PowerSums:
         return f
 
     def summed(self, error: np.ndarray) -> np.ndarray:
-        """R + A R A* + ..."""
+        """Return R + A R A* + ..."""
         for power in self._squares:
             step = power @ error @ power.conj().T
             error = error + step
@@ -98,7 +98,7 @@ class PowerSums:
         return error
 
     def bounded(self, error: np.ndarray, enough: float) -> float:
-        """A bound of ||R + A R A* + ...||_F for a Hermitian R: as few terms are summed as bring it to `enough`.
+        """Bound ||R + A R A* + ...||_F for a Hermitian R: as few terms are summed as bring it to `enough`.
 
         What follows the first 2^k terms E is at most ||E|| times the sum of all ||A^(m 2^k)||^2. A sum without an end
         is its own bound.
@@ -123,7 +123,7 @@ class PowerSums:
 
 
 def _squares(a: np.ndarray, proving: bool) -> tuple[list[np.ndarray], list[float], bool]:
-    """(A, A^2, A^4 ..., bounds of their sizes, whether the next one overflows)."""
+    """Return (A, A^2, A^4 ..., bounds of their sizes, whether the next one overflows)."""
     squares, sizes = [a], [frobenius(a)]
     while sizes[-1] > _EPS**2 and len(squares) < _DOUBLINGS:
         square = squares[-1] @ squares[-1]
@@ -138,7 +138,7 @@ def _squares(a: np.ndarray, proving: bool) -> tuple[list[np.ndarray], list[float
 
 
 def _bounds(sizes: list[float], n: int) -> list[float]:
-    """Of ||A^(2^k)||_F, from those of the computed squares M_k.
+    """Bound ||A^(2^k)||_F by those of the computed squares M_k.
 
     With d_k = ||A^(2^k) - M_k||, d_{k+1} <= 2 d_k ||M_k|| + d_k^2 + the rounding of a product, n eps ||M_k||^2.
     """
@@ -150,7 +150,7 @@ def _bounds(sizes: list[float], n: int) -> list[float]:
 
 
 def _tails(bounds: list[float]) -> np.ndarray:
-    """Of each k: a bound of the sum of all ||A^(m 2^k)||^2, m = 0, 1, ..."""
+    """Return for each k a bound of the sum of all ||A^(m 2^k)||^2, m = 0, 1, ..."""
     last = bounds[-1] if bounds else 0.0
     total = 1 / (1 - last * last) if last < 1 else math.inf
     tails = [total]
@@ -161,7 +161,7 @@ def _tails(bounds: list[float]) -> np.ndarray:
 
 
 def _joined(f: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """A factor of F F* + S S* of as many columns as rows at most; one that has as many is lower triangular."""
+    """Return a factor of F F* + S S* of as many columns as rows at most; one that has as many is lower triangular."""
     n, columns = f.shape
     if columns + step.shape[1] < n:
         return np.hstack([f, step]) if columns else step

@@ -48,12 +48,12 @@ class Responses:
         self.poles = eigenvalues(g.a) if poles is None else poles
 
     def __call__(self, frequencies: np.ndarray) -> np.ndarray:
-        """(k, p, m); D at an infinite frequency."""
+        """Return the responses (k, p, m); D at an infinite frequency."""
         return self.transfer.at(np.asarray(frequencies, dtype=float)).transpose(2, 0, 1)
 
 
 def scaled_peak(responses: Responses, tol: float, hints: np.ndarray | None = None) -> ScaledPeak:
-    """The peak over frequency of the scaled norm of a stable square system.
+    """Return the peak over frequency of the scaled norm of a stable square system.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ class _Sweep:
                 self._zoom(w[max(i - 1, 0)], w[i], w[min(i + 1, len(w) - 1)])
 
     def _bounds(self, w: np.ndarray, accuracy: float) -> tuple[np.ndarray, np.ndarray]:
-        """(values, logs) at several frequencies; the best of all but rough ones is remembered."""
+        """Return (values, logs) at several frequencies; the best of all but rough ones is remembered."""
         values, logs = scaled_norms(self.responses(w), accuracy)
         self.looked_at = np.concatenate([self.looked_at, w])
         at = int(np.argmax(values))
@@ -151,7 +151,7 @@ class _Sweep:
                 break
 
     def _covered(self, log: np.ndarray, level: float) -> list[tuple[float, float]]:
-        """The intervals in which sigma_max(D G D^-1) stays below the level."""
+        """Return the intervals in which sigma_max(D G D^-1) stays below the level."""
         scaled = _scaled(self.g, log)
         inside = [c for c in level_crossings(scaled, level) if self.ends[0] < c < self.ends[1]]
         knots = [self.ends[0], *inside, self.ends[1]]
@@ -166,7 +166,7 @@ class _Sweep:
         return pieces
 
     def _grid(self) -> np.ndarray:
-        """The poles' own frequencies and their neighbours, and a net in between."""
+        """Return the poles' own frequencies and their neighbours, and a net in between."""
         poles = self.responses.poles.astype(complex)
         if not self.g.continuous:
             poles = np.log(poles[np.abs(poles) > 1e-12].astype(complex))
@@ -183,7 +183,7 @@ class _Sweep:
         return np.concatenate([w, w - damping, w + damping, w - damping / 5, w + damping / 5, net])
 
     def _width(self, interval: tuple[float, float]) -> float:
-        """Length on the axis bent to an arc, so that the infinite frequency has a place."""
+        """Return the length on the axis bent to an arc, so that the infinite frequency has a place."""
         a, b = (math.atan(w / self.unit) for w in interval)
         return b - a
 
@@ -191,7 +191,7 @@ class _Sweep:
         return self._between(a, b, 0.5)
 
     def _between(self, a: float, b: float, share: float) -> float:
-        """A point inside: by ratios where the ends have one sign and are far apart, else by differences."""
+        """Return a point inside: by ratios where the ends have one sign and are far apart, else by differences."""
         if a == b:
             return a
         if a < 0 < b:
@@ -211,7 +211,7 @@ _INNER = np.arange(1, _ZOOM // 2 + 1) / (_ZOOM // 2 + 1)
 
 
 def _typical_frequency(responses: Responses) -> float:
-    """The geometric mean of the sizes of the poles in continuous time; 1 rad per sample in discrete time."""
+    """Return the geometric mean of the poles' sizes in continuous time; 1 rad per sample in discrete time."""
     size = np.abs(responses.poles) if responses.g.continuous else np.zeros(0)
     return float(np.exp(np.mean(np.log(size[size > 0])))) if np.any(size > 0) else 1.0
 
@@ -222,7 +222,7 @@ def _scaled(g: Realization, log: np.ndarray) -> Realization:
 
 
 def _without(intervals: list[tuple[float, float]], covered: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Closed intervals minus closed intervals; single points that stay are dropped, by continuity."""
+    """Return closed intervals minus closed intervals; single points that stay are dropped, by continuity."""
     for low, high in covered:
         intervals = [
             piece for a, b in intervals for piece in ((a, min(b, low)), (max(a, high), b)) if piece[0] < piece[1]

@@ -48,7 +48,7 @@ class LimitCycle(NamedTuple):
 
 
 def softmax_sector(temperature: float = 1.0) -> tuple[float, float]:
-    """[0, 1/(2T)]: the eigenvalues of d softmax(s/T)/ds = (diag p - p p^T)/T, whatever the scores.
+    """Return [0, 1/(2T)], which holds the eigenvalues of d softmax(s/T)/ds = (diag p - p p^T)/T, whatever the scores.
 
     The largest eigenvalue of diag p - p p^T is at most 1/2, attained at p = (1/2, 1/2); a sink changes nothing.
 
@@ -65,7 +65,7 @@ def softmax_sector(temperature: float = 1.0) -> tuple[float, float]:
 
 
 def normalizer_sector(lowest: float, *, eps: float = 0.0) -> tuple[float, float]:
-    """[0, 1/sqrt(lowest^2 + eps)] for v/sqrt(size(v)^2 + eps) where every token has size(v) >= lowest.
+    """Return [0, 1/sqrt(lowest^2 + eps)] for v/sqrt(size(v)^2 + eps) where every token has size(v) >= lowest.
 
     It holds between any two points of that set, although the set is not convex: with unit vectors p, q,
     <p - q, v - w> = (|v| + |w|)/2 |p - q|^2. The size is the root mean square for rms_norm, the length for unit_norm,
@@ -92,12 +92,12 @@ def normalizer_sector(lowest: float, *, eps: float = 0.0) -> tuple[float, float]
 
 
 def circle_criterion(system: Any, low: float, high: float, *, continuous: bool = False) -> CircleCriterion:
-    """Is the loop w = -phi(v), v = G w, stable for every phi in the sector [low, high]?
+    """Tell whether the loop w = -phi(v), v = G w, is stable for every phi in the sector [low, high].
 
-    With c = (low + high)/2 and r = (high - low)/2: G/(1 + c G) stable and r ||G/(1 + c G)||_inf < 1. For one channel
-    this is the circle criterion; for several, phi maps vectors to vectors. If the sector bounds slopes (as those of
-    `softmax_sector`, `normalizer_sector` do), any two motions of the loop approach each other. The criterion
-    is sufficient, not necessary.
+    With c = (low + high)/2 and r = (high - low)/2 the criterion is that G/(1 + c G) is stable and r ||G/(1 + c G)||_inf
+    < 1. For one channel this is the circle criterion; for several, phi maps vectors to vectors. If the sector bounds
+    slopes (as those of `softmax_sector`, `normalizer_sector` do), any two motions of the loop approach each other. The
+    criterion is sufficient, not necessary.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def circle_criterion(system: Any, low: float, high: float, *, continuous: bool =
 
 
 def sector_limit(system: Any, low: float = 0.0, *, continuous: bool = False) -> float:
-    """The largest high for which `circle_criterion` holds on [low, high].
+    """Return the largest high for which `circle_criterion` holds on [low, high].
 
     high = low - 1/min_w lambda((H + H*)/2), H = G/(1 + low G) and lambda the smallest eigenvalue. `circle_criterion`
     checks it from both sides, by a peak gain.
@@ -194,7 +194,7 @@ def sector_limit(system: Any, low: float = 0.0, *, continuous: bool = False) -> 
 
 
 def _smallest_real_part(g: Realization) -> tuple[float, float]:
-    """(smallest eigenvalue of (G + G*)/2 over all frequencies, largest entry of G there)."""
+    """Return (smallest eigenvalue of (G + G*)/2 over all frequencies, largest entry of G there)."""
     w = np.unique(pole_grid(g))
     w = np.interp(np.arange(_FINER * (len(w) - 1) + 1) / _FINER, np.arange(len(w)), w) if np.isfinite(w[-1]) else w
     value, size = _real_parts(g, w)
@@ -218,7 +218,7 @@ def _real_parts(g: Realization, w: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _is_stable(g: Realization) -> bool:
-    """By eigenvalues; where rounding decides those, by certified roots of the exact characteristic polynomial."""
+    """Tell whether G is stable, by eigenvalues; where rounding decides those, by certified roots of exact numbers."""
     try:
         return g.is_stable()
     except ArithmeticError:
@@ -228,7 +228,7 @@ def _is_stable(g: Realization) -> bool:
 
 
 def describing_function(phi: Callable[[np.ndarray], np.ndarray], amplitude: Any, *, omega: float | None = None) -> Any:
-    """N(A) = (1/(pi A)) int_0^{2 pi} phi(A cos t) e^{-it} dt: the gain of phi for the first harmonic.
+    """Return N(A) = (1/(pi A)) int_0^{2 pi} phi(A cos t) e^{-it} dt: the gain of phi for the first harmonic.
 
     Parameters
     ----------
@@ -272,10 +272,11 @@ def describing_function(phi: Callable[[np.ndarray], np.ndarray], amplitude: Any,
 
 
 def limit_cycles(system: Any, phi: Callable[[np.ndarray], np.ndarray], amplitudes: Any) -> list[LimitCycle]:
-    """Oscillations v = A cos(w k) of the loop w = -phi(v) that satisfy 1 + N(A) G = 0, for an odd phi.
+    """Return the oscillations v = A cos(w k) of the loop w = -phi(v) that satisfy 1 + N(A) G = 0, for an odd phi.
 
-    N is real, so that w is a crossing of the real axis and N(A) its gain factor: the exact crossings of `margins`.
-    A prediction, not a proof: harmonics are neglected, except at w = 0 and pi of discrete time, where there are none.
+    N is real, so that w is a crossing of the real axis and N(A) its gain factor: the exact crossings of `margins`. It
+    is a prediction, not a proof: harmonics are neglected, except at w = 0 and pi of discrete time, where there are
+    none.
 
     Parameters
     ----------
@@ -329,7 +330,7 @@ def limit_cycles(system: Any, phi: Callable[[np.ndarray], np.ndarray], amplitude
 
 
 def _around(g: Realization, centre: float, quantity: str) -> Realization:
-    """G/(1 + c G)."""
+    """Return G/(1 + c G)."""
     s = negative_feedback(g._replace(c=centre * g.c, d=centre * g.d), quantity)  # 1/(1 + c G)
     direct = s.d @ g.d
     return Realization(s.a, g.b @ s.d, s.d @ g.c, direct, g.continuous)

@@ -23,7 +23,7 @@ _ITERATIONS = 80  # of a climb, at most
 
 
 def scaled_norms(m: np.ndarray, accuracy: float = 1e-10) -> tuple[np.ndarray, np.ndarray]:
-    """(min_D sigma_max(D M D^-1), log D) of each matrix: the minimum is met up to the factor 1 + channels * accuracy.
+    """Return (min_D sigma_max(D M D^-1), log D) of each matrix: the minimum is met up to 1 + channels * accuracy.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def scaled_norms(m: np.ndarray, accuracy: float = 1e-10) -> tuple[np.ndarray, np
 
 
 def scaled_norm(m: np.ndarray) -> tuple[float, np.ndarray]:
-    """`scaled_norms` of a single matrix.
+    """Return `scaled_norms` of a single matrix.
 
     >>> value, _ = scaled_norm(np.array([[0.0, 4.0], [1.0, 0.0]]))
     >>> round(value, 6)  # the spectral radius, 2
@@ -75,7 +75,7 @@ def scaled_norm(m: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def norms(m: np.ndarray, logs: np.ndarray) -> np.ndarray:
-    """sigma_max(D M D^-1) of each matrix, with a D of its own or with one for all.
+    """Return sigma_max(D M D^-1) of each matrix, with a D of its own or with one for all.
 
     >>> norms(np.array([[[0.0, 4.0], [1.0, 0.0]]]), np.zeros(2)).tolist()
     [4.0]
@@ -87,7 +87,7 @@ def norms(m: np.ndarray, logs: np.ndarray) -> np.ndarray:
 
 
 def largest_singular_values(m: np.ndarray) -> np.ndarray:
-    """sigma_max of each of the matrices (..., p, q); of two columns by the closed form of their Gram matrix.
+    """Return sigma_max of each of the matrices (..., p, q); of two columns by the closed form of their Gram matrix.
 
     >>> largest_singular_values(np.array([[[0.0, 4.0], [1.0, 0.0]]])).tolist()
     [4.0]
@@ -103,7 +103,7 @@ def largest_singular_values(m: np.ndarray) -> np.ndarray:
 
 
 def similar(m: np.ndarray, logs: np.ndarray) -> np.ndarray:
-    """D M D^-1.
+    """Return D M D^-1.
 
     >>> similar(np.ones((1, 2, 2)), np.log([2.0, 1.0])).round(6).tolist()
     [[[1.0, 2.0], [0.5, 1.0]]]
@@ -112,7 +112,7 @@ def similar(m: np.ndarray, logs: np.ndarray) -> np.ndarray:
 
 
 def aligned(m: np.ndarray, logs: np.ndarray) -> np.ndarray:
-    """(k, channels) rotations q that turn the first left singular vector of D M D^-1 onto the right one.
+    """Return rotations q, (k, channels), that turn the first left singular vector of D M D^-1 onto the right one.
 
     They attain mu wherever the largest singular value is simple at the best D, since |u_i| = |v_i| there.
 
@@ -127,7 +127,7 @@ def aligned(m: np.ndarray, logs: np.ndarray) -> np.ndarray:
 
 
 def radii(m: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """rho(diag(q) M): a lower bound of mu for every q of unit entries; `m` (..., c, c) and `q` (..., c) broadcast.
+    """Return rho(diag(q) M), a lower bound of mu for all q of unit entries; `m` (..., c, c) and `q` (..., c) broadcast.
 
     >>> float(radii(np.array([[0.0, 4.0], [1.0, 0.0]]), np.array([1.0, 1.0j])).round(9))
     2.0
@@ -144,7 +144,7 @@ def radii(m: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 def rotations(channels: int, count: int) -> np.ndarray:
-    """(about count, channels) seeded unit factors, the first of them 1: a grid up to three channels, drawn beyond.
+    """Return (about count, channels) seeded unit factors, the first of them 1: a grid up to three channels, else drawn.
 
     >>> rotations(2, 4).round(9).real.tolist()
     [[1.0, 1.0], [1.0, 0.0], [1.0, -1.0], [1.0, -0.0]]
@@ -163,7 +163,7 @@ def rotations(channels: int, count: int) -> np.ndarray:
 
 
 def largest_radius(m: np.ndarray) -> tuple[float, np.ndarray]:
-    """(rho, q) with |q_i| = 1 and det(I - diag(q) M / rho) = 0: max_q rho(diag(q) M), searched from many q.
+    """Return (rho, q) with |q_i| = 1, det(I - diag(q) M / rho) = 0: max_q rho(diag(q) M), searched from many q.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def largest_radius(m: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def _balanced(size: np.ndarray) -> np.ndarray:
-    """log D of Osborne's balancing: rows and columns of D |M| D^-1 of equal length, the diagonal left out."""
+    """Return log D of Osborne's balancing: rows and columns of D |M| D^-1 of equal length, the diagonal left out."""
     _, channels, _ = size.shape
     off = size * (1 - np.eye(channels))
     logs = np.zeros(size.shape[:-1])
@@ -219,7 +219,7 @@ def _balanced(size: np.ndarray) -> np.ndarray:
 def _centred(
     m: np.ndarray, values: np.ndarray, logs: np.ndarray, levels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A Newton step on -log det(level I - N* N), N = D M D^-1, which is smooth and convex in log D.
+    """Take a Newton step on -log det(level I - N* N), N = D M D^-1, which is smooth and convex in log D.
 
     At its minimum the norm squared is as far below the smallest level that any D reaches as the level is above it, up
     to a factor of the number of channels. Near the minimum the level comes down.
@@ -251,7 +251,7 @@ def _centred(
 
 
 def _climbed(m: np.ndarray, start: np.ndarray) -> tuple[float, np.ndarray]:
-    """A local maximum of rho(diag(q) M) near `start`, by its gradient."""
+    """Return a local maximum of rho(diag(q) M) near `start`, by its gradient."""
 
     from scipy.optimize import minimize
 
