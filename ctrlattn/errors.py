@@ -121,6 +121,26 @@ def require_known(what: str, name: Any, known: Collection[str]) -> str:
     return name
 
 
+def require_flag(name: str, value: Any) -> bool:
+    """Return a flag, of Python or of numpy, as True or False; raise InputTypeError for anything else.
+
+    An array has no truth value, and the words "no" and "false" would be true. Functions ask this before anything else.
+
+    >>> require_flag("continuous", True)
+    True
+    >>> require_flag("continuous", "false")
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputTypeError: continuous must be True or False, got 'false'
+    """
+    if value is True or value is False:
+        return value
+    kind = type(value)
+    if kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_"):  # its name in numpy 2, and in numpy 1
+        return bool(value)
+    raise InputTypeError(f"{name} must be True or False, got {shown(value)}")
+
+
 def require_whole(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
     """`value` as an int, if it is a whole number from `least` to `most`; a bool is none.
 

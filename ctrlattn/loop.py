@@ -11,7 +11,7 @@ from ctrlattn import showing
 from ctrlattn.arrays import Array, combined, is_vector, move, namespace, require_features, require_finite, require_gain
 from ctrlattn.controllers import ControllerState
 from ctrlattn.diagram import DIAGRAM, drawn
-from ctrlattn.errors import InputError, InputTypeError, require_whole
+from ctrlattn.errors import InputError, InputTypeError, require_flag, require_whole
 from ctrlattn.recording import recording
 from ctrlattn.sequential import Terms, is_running, run_passes
 from ctrlattn.tracking import Tracking, TrackingState, require_one_memory
@@ -116,6 +116,8 @@ class Loop(Value):
     tracking: Tracking = field(init=False, repr=False, compare=False)  # e and u, made of controller and reference_gain
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "normalize_input", require_flag("normalize_input", self.normalize_input))
+        object.__setattr__(self, "hold_first", require_flag("hold_first", self.hold_first))
         _require_function("predictor", self.predictor)
         if self.normalizer is not None:
             _require_function("normalizer", self.normalizer)

@@ -43,7 +43,7 @@ import numpy as np
 
 from ctrlattn.arrays import Array, namespace
 from ctrlattn.capacity import require_memory
-from ctrlattn.errors import InputError, InputTypeError, did_you_mean, require_known
+from ctrlattn.errors import InputError, InputTypeError, did_you_mean, require_flag, require_known
 from ctrlattn.files import atomic
 from ctrlattn.parsing import parse_json
 
@@ -205,6 +205,7 @@ def dataset(
     >>> dict(text.sizes)
     {'layer': 2, 'head': 1, 'query': 1, 'key': 1}
     """
+    judged = require_flag("judged", judged)
     import xarray as xr
 
     arrays = _rebuilt(dict(arrays))

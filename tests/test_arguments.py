@@ -1,5 +1,8 @@
 """Bad arguments x public numeric functions: an InputError each time, never a raw error or a warning."""
 
+import importlib
+import inspect
+import re
 import warnings
 
 import control
@@ -7,7 +10,18 @@ import numpy as np
 import pytest
 
 import ctrlattn
-from ctrlattn import PID, CausalMean, InputError, Loop, LTIController, design, frequency, linear, stability
+from ctrlattn import (
+    PID,
+    CausalMean,
+    InputError,
+    InputTypeError,
+    Loop,
+    LTIController,
+    design,
+    frequency,
+    linear,
+    stability,
+)
 
 LOOP = Loop(CausalMean(), skip=0.5, feedback=0.3, controller=PID(0.2, 0.1))
 PLAIN = Loop(CausalMean(), skip=0.5, feedback=0.3)
@@ -131,3 +145,74 @@ def test_good_values_of_any_size_are_answered_without_a_warning():
         assert (peaks.ms, peaks.mt) == (np.inf, np.inf)  # z^2 - 1.5 z + 1: both poles on the circle
     with pytest.raises(InputError):
         design.lqr(PLAIN, 0.5, error=True)
+
+
+def public_names(room):
+    """The public functions, classes and methods of a room: those of its `__all__`, or those that its file defines."""
+    module = importlib.import_module(room)
+    own = (name for name, thing in vars(module).items() if getattr(thing, "__module__", "") == room and name[0] != "_")
+    for name in getattr(module, "__all__", None) or list(own):
+        thing = getattr(module, name)
+        ours = getattr(thing, "__module__", "").startswith("ctrlattn")
+        if not (ours and callable(thing)) or (isinstance(thing, type) and issubclass(thing, Exception)):
+            continue
+        yield f"{room}.{name}", thing
+        if isinstance(thing, type):
+            methods = {k: v for k, v in vars(thing).items() if not k.startswith("_") and inspect.isfunction(v)}
+            yield from ((f"{room}.{name}.{k}", method) for k, method in methods.items())
+
+
+def flags_of(function):
+    """Its boolean parameters; a class that only records what was found, each flag without a default, has none."""
+    parameters = inspect.signature(function).parameters.values()
+    flags = [p for p in parameters if isinstance(p.default, bool) or re.search(r"\bbool\b", str(p.annotation))]
+    recorded = isinstance(function, type) and all(p.default is p.empty for p in flags)
+    return [] if recorded else [p.name for p in flags]
+
+
+def public_flags():
+    """(name, function, flag) of every boolean parameter of the package that a user can reach."""
+    rooms = ["ctrlattn", *(f"ctrlattn.{room}" for room in (*ctrlattn._ROOMS, *ctrlattn._MODULES, "report"))]
+    flags = {}
+    for name, function in (pair for room in rooms for pair in public_names(room)):
+        flags |= {(id(function), flag): (name, function, flag) for flag in flags_of(function)}
+    return list(flags.values())
+
+
+def called_with(function, flag, value):
+    """Call with one flag, and with things of no use in the place of whatever else is needed."""
+    needed = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty and p.name != flag]
+    by_place = [object() for p in needed if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return function(*by_place, **{p.name: object() for p in needed if p.kind is p.KEYWORD_ONLY}, **{flag: value})
+
+
+def test_every_boolean_parameter_is_judged_before_all_else():
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    wrong = {}
+    for name, function, flag in (cases := public_flags()):
+        for bad in (np.array([True, False]), np.array([True]), [], "false", 1, 0.0, object):
+            try:
+                called_with(function, flag, bad)
+                wrong[name, flag] = "no error"
+            except InputTypeError as error:
+                if not str(error).startswith(f"{flag} must be True or False, got "):
+                    wrong[name, flag] = error
+            except Exception as error:
+                wrong[name, flag] = error
+        for good in (True, np.True_, np.False_):
+            try:
+                called_with(function, flag, good)
+            except Exception as error:  # of the things of no use
+                if f"{flag} must be True" in str(error):
+                    wrong[name, flag] = error
+    assert wrong == {}
+    assert len(cases) > 45, "the flags were not collected"
+
+
+def test_a_flag_of_numpy_is_one_of_python_in_what_keeps_it():
+    loop = Loop(CausalMean(), hold_first=np.True_, normalize_input=np.False_)
+    assert loop.hold_first is True
+    assert loop.normalize_input is False
+    assert loop == Loop(CausalMean(), hold_first=True)
+    assert stability.hinf_norm((A, A, A, A), continuous=np.False_) == stability.hinf_norm((A, A, A, A))

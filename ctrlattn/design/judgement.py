@@ -11,7 +11,7 @@ from ctrlattn.controllers import PID
 from ctrlattn.design.performance import MEASURES, Performance, in_words, performance
 from ctrlattn.design.specification import Design, InfeasibleError, Spec
 from ctrlattn.design.tuning import tune
-from ctrlattn.errors import InputTypeError
+from ctrlattn.errors import InputTypeError, require_flag
 from ctrlattn.loop import Loop, require_scalar_gains
 
 _RESCUE = {"modulus_margin": 0.1, "settling": 100.0}  # asked of gains that replace unstable ones
@@ -81,6 +81,7 @@ def judge(
     >>> round(measured.meets.steady_state_error, 6), measured.meets.settling
     (0.625, 8.0)
     """
+    improve = require_flag("improve", improve)
     require_scalar_gains(loop, "judge")
     if not isinstance(loop.controller, PID):
         raise InputTypeError(f"judge is about PID gains, got a {type(loop.controller).__name__}")
@@ -115,6 +116,7 @@ def judge_published(
     >>> judgements["pidformer-printed"]["uniform"].in_words()
     'kp 0.8, ki 0.5, kd 0.05 (printed): unstable on 50.0% of the modes; no other gains were looked for'
     """
+    improve = require_flag("improve", improve)
     return {
         name: {
             network: judge(presets.get(name), spectrum, improve=improve, terms=terms, seed=seed)

@@ -13,7 +13,7 @@ from ctrlattn.arrays import require_real
 from ctrlattn.controllers import PID, Form
 from ctrlattn.design.performance import MEASURES, Performance, in_words, modes_of, performance, plant
 from ctrlattn.design.specification import Design, InfeasibleError, Spec, TradeOff
-from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.errors import InputError, InputTypeError, require_flag
 from ctrlattn.linear.mode_polynomial import (
     mode_polynomial,
     outermost_modes,
@@ -100,6 +100,7 @@ def tune(
     >>> design.performance.worst()["settling"]  # the gain is near 2/(w_1 + w_2) = .571, which makes both poles .714
     12.0
     """
+    curve = require_flag("curve", curve)
     modes = np.unique(modes_of(loop, spectrum))
     if not isinstance(spec, Spec):
         raise InputTypeError(f"tune needs a Spec, such as Spec(settling=20), got {type(spec).__name__}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctrlattn.arrays import require_real
-from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.errors import InputError, InputTypeError, require_flag
 from ctrlattn.linear.time_base import is_continuous
 from ctrlattn.linear.transfer import transfer_values
 from ctrlattn.linear.triangular import is_triangular
@@ -59,6 +59,7 @@ def frequency_response(system: Any, omega: Any, *, squeeze: bool | None = None) 
     >>> response.magnitude.round(6).tolist()
     [2.0, 0.666667]
     """
+    squeeze = None if squeeze is None else require_flag("squeeze", squeeze)
     import control
 
     refuse_loop_sequence(system, "frequency_response")

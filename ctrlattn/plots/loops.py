@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ctrlattn.arrays import require_real
-from ctrlattn.errors import InputError, require_whole
+from ctrlattn.errors import InputError, require_flag, require_whole
 from ctrlattn.loop import Loop
 from ctrlattn.plots.depth import time_response
 from ctrlattn.plots.plane import nyquist_curves, poles_and_zeros, root_locus_branches
@@ -72,6 +72,7 @@ def bode(system: Any, omega: Any = None, *, a: float | None = None, log: bool | 
     >>> [ax.get_ylabel() for ax in fig.axes]
     ['Magnitude (dB)', 'Phase (degrees)']
     """
+    log = None if log is None else require_flag("log", log)
     systems = open_loops(system, a, "bode")
     base = sampling(systems, "bode")
     fig = figure(height=4.6)
@@ -133,6 +134,7 @@ def nyquist(
     >>> ax.get_legend_handles_labels()[1][1]
     'L: gain 2.50, phase 131°, delay 4.81 layers, modulus 0.60'
     """
+    margins = require_flag("margins", margins)
     import control
 
     from ctrlattn.stability import margins as margins_of

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from ctrlattn.errors import require_flag
 from ctrlattn.plots.style import COLOURS, GREY, axes_of, escape, legend, sparse_markers, themed
 
 _CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 361))
@@ -44,6 +45,7 @@ def pseudospectrum_contours(
     >>> pseudospectrum_contours(axis, axis, np.abs(axis[None, :] + 1j * axis[:, None]), [0.0]).get_xlabel()
     'Re z'
     """
+    continuous = require_flag("continuous", continuous)
     ax = axes_of(ax, height=4.8)
     power = np.log10(np.maximum(np.nan_to_num(np.asarray(sigma, dtype=float), posinf=1e300), 1e-16))
     levels = np.arange(max(-12, np.floor(power.min())), np.ceil(power.max()) + 1)

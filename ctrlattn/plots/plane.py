@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from ctrlattn.errors import require_flag
 from ctrlattn.plots.style import COLOURS, GREY, axes_of, escape, legend, panels_of, styles, themed
 
 _CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 361))
@@ -179,6 +180,7 @@ def root_locus_branches(
     >>> root_locus_branches(k, (0.5 - 0.6 * k)[:, None]).get_xlabel()
     'Re z (angles in rad/layer)'
     """
+    continuous = require_flag("continuous", continuous)
     ax = axes_of(ax, height=4.2)
     _plane(ax, [np.asarray(poles)[0], zeros, *(marks or {}).values()], continuous)
     for i, branch in enumerate(np.asarray(poles).T):
@@ -244,6 +246,7 @@ def poles_and_zeros(
     >>> poles_and_zeros({"neutreno": [-0.1]}, {"neutreno": []}).get_ylabel()
     'Im z'
     """
+    continuous = require_flag("continuous", continuous)
     ax = axes_of(ax, height=4.2)
     _plane(ax, [*poles.values(), *zeros.values()], continuous)
     for name, look in styles(list(poles)).items():

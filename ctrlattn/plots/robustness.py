@@ -10,6 +10,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Patch
 
+from ctrlattn.errors import require_flag
 from ctrlattn.plots.style import COLOURS, GREY, axes_of, escape, panels_of, styles, themed
 
 _INSIDE = "#dbe8f6"
@@ -156,6 +157,7 @@ def nyquist_disk(
     >>> nyquist_disk({"P": L(np.exp(1j * np.linspace(0.1, 3, 9)))}, {"P": disk_margin(L)}).get_xlabel()
     'Re L'
     """
+    discrete = require_flag("discrete", discrete)
     ax = axes_of(ax, height=4.6)
     unit = "rad/layer" if discrete else "rad/time"
     for name, look in styles(list(responses)).items():

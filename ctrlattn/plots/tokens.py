@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from ctrlattn.errors import require_flag
 from ctrlattn.plots.style import axes_of, decibel, escape, figure, legend, nyquist_line, sparse_markers, styles, themed
 
 _MANY_LABELS = 40
@@ -63,6 +64,7 @@ def heatmap(
     >>> heatmap(np.eye(2), xlabel="head", ylabel="layer", label="gain").get_ylabel()
     'layer'
     """
+    diverging = require_flag("diverging", diverging)
     ax = axes_of(ax, height=4.0)
     finite = np.abs(matrix[np.isfinite(matrix)])
     top = float(finite.max()) if finite.size else 1.0

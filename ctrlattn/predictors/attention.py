@@ -18,7 +18,7 @@ from ctrlattn.arrays import (
     require_positive,
     require_tokens,
 )
-from ctrlattn.errors import InputError, require_whole
+from ctrlattn.errors import InputError, require_flag, require_whole
 from ctrlattn.values import Value
 
 
@@ -122,6 +122,8 @@ class SoftmaxAttention(Value):
     temperature: float | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "causal", require_flag("causal", self.causal))
+        object.__setattr__(self, "strict", require_flag("strict", self.strict))
         for name in ("wq", "wk", "wv", "wo"):
             w = getattr(self, name)
             if w is not None and (not is_array(w) or w.ndim != 2):

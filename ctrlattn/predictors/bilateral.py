@@ -22,7 +22,7 @@ from ctrlattn.arrays import (
     require_tokens,
     token_sum,
 )
-from ctrlattn.errors import InputError, InputTypeError, require_whole
+from ctrlattn.errors import InputError, InputTypeError, require_flag, require_whole
 from ctrlattn.values import Value
 
 _WEIGHTS = 1 << 22  # weights that a block has at most, over all signals of a batch
@@ -68,6 +68,7 @@ class BilateralFilter(Value):
     grid: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "causal", require_flag("causal", self.causal))
         object.__setattr__(self, "bandwidth", require_positive("bandwidth", self.bandwidth))
         if self.spatial_bandwidth is not None:
             spatial = require_positive("spatial_bandwidth", self.spatial_bandwidth)

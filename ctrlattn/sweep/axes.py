@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ctrlattn.arrays import require_number
-from ctrlattn.errors import InputError, InputTypeError, require_known, require_whole, shown
+from ctrlattn.errors import InputError, InputTypeError, require_flag, require_known, require_whole, shown
 
 Scale = Literal["linear", "log"]
 Method = Literal["grid", "random", "sobol"]
@@ -46,6 +46,7 @@ class Range:
     whole: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "whole", require_flag("whole", self.whole))
         object.__setattr__(self, "low", require_number("from", self.low))
         object.__setattr__(self, "high", require_number("to", self.high))
         require_known("scale", self.scale, get_args(Scale))

@@ -13,6 +13,7 @@ from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.inputs import inputs_of
 from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.checkpoints.network.watch import first, watch_calls
+from ctrlattn.errors import require_flag
 
 LayerFunction = Callable[[torch.Tensor], torch.Tensor]
 
@@ -69,6 +70,7 @@ def layer_functions(
     InputError
         As for `layer_function`.
     """
+    wide = require_flag("wide", wide)
     numbers = range(len(checkpoint.layers)) if layers is None else [checkpoint.layer_index(layer) for layer in layers]
     modules = checkpoint.layers
     with watch_calls(modules, numbers) as calls, torch.no_grad():

@@ -20,7 +20,7 @@ from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.inputs import windows_of
 from ctrlattn.checkpoints.network.repeat import repeat
 from ctrlattn.controllers import PID
-from ctrlattn.errors import InputError, require_whole
+from ctrlattn.errors import InputError, require_flag, require_whole
 from ctrlattn.files import atomic, output_directory
 from ctrlattn.parsing import read_json
 from ctrlattn.passes import Passes
@@ -159,6 +159,7 @@ def loop_study(
     >>> list(study.losses), study.counts
     (['naive', 'damped', 'recall', 'tuned'], (1, 2))
     """
+    scan = require_flag("scan", scan)
     windows = windows_of(checkpoint, ids)
     if not isinstance(windows, torch.Tensor):
         raise InputError("loop_study compares loops on windows of one length, and these have several")

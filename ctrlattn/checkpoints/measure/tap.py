@@ -23,6 +23,7 @@ from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.checkpoints.network.watch import Hook, attention, first, up_to_head, watch
 from ctrlattn.checkpoints.trace.follow import matrix_of
 from ctrlattn.checkpoints.trace.structure import Structure
+from ctrlattn.errors import require_flag
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -75,6 +76,7 @@ def tap(checkpoint: Checkpoint, ids: Any, *, matrices: bool = True) -> "xr.Datas
     >>> dict(recorded["attention"].sizes)
     {'layer': 2, 'head': 2, 'query': 3, 'key': 3}
     """
+    matrices = require_flag("matrices", matrices)
     inputs = inputs_of(checkpoint, ids)
     if isinstance(checkpoint.family, Traced):
         return _tap_traced(checkpoint, checkpoint.family.structure, inputs, matrices)

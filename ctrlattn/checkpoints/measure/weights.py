@@ -7,7 +7,7 @@ import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import at
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_flag
 
 AFFINE = 0.02  # share that rounding of inputs to eight bits may change
 
@@ -73,6 +73,7 @@ def value_output(checkpoint: Checkpoint, layer: int, *, fold_norm: bool = False)
     >>> maps.value.shape, maps.output.shape
     ((2, 4, 8), (2, 8, 4))
     """
+    fold_norm = require_flag("fold_norm", fold_norm)
     index = checkpoint.layer_index(layer)
     module, heads, family = checkpoint.layers[index], checkpoint.heads, checkpoint.family
     head_size = getattr(checkpoint.model.config.get_text_config(), "head_dim", None) or checkpoint.width // heads

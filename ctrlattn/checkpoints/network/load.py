@@ -20,7 +20,7 @@ from ctrlattn.checkpoints.network.structure import traced_in
 from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.checkpoints.trace.eager import supported
 from ctrlattn.checkpoints.trace.wrapped import Inside, network_in, require_same
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_flag
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _ATTENTION = ("eager", "sdpa")
@@ -92,6 +92,7 @@ def load(
     ...
     ctrlattn.InputError: no/such/directory: no such directory...
     """
+    allow_download = require_flag("allow_download", allow_download)
     if attention not in _ATTENTION:
         raise InputError(f"attention must be {' or '.join(_ATTENTION)}, got {attention!r}")
     inside = network_in(source)

@@ -21,7 +21,7 @@ from ctrlattn.checkpoints.network.stand_ins import Beside, Gain, MemoryGain
 from ctrlattn.checkpoints.network.structure import Stand, Structure, place, stand_in
 from ctrlattn.checkpoints.reduce.fit_memory import fit_memory, memory_of
 from ctrlattn.checkpoints.reduce.layerwise import Flow, weights_of
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_flag
 from ctrlattn.progress import Progress
 
 
@@ -58,6 +58,7 @@ class Calibration:
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "memory", require_flag("memory", self.memory))
         if not (np.isfinite(self.ridge) and self.ridge > 0):
             raise InputError(f"the penalty must be positive, got {self.penalty}")
         if self.rank is not None and self.rank < 1:

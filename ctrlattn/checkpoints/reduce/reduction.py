@@ -16,7 +16,7 @@ from ctrlattn.checkpoints.reduce.choose import Choice, choose
 from ctrlattn.checkpoints.reduce.compensate import Calibration
 from ctrlattn.checkpoints.reduce.drop import drop
 from ctrlattn.checkpoints.reduce.request import FITTED, PARTS, WHOLE, Request, require_layers_left, require_windows
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_flag
 from ctrlattn.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -161,6 +161,8 @@ def reduce(
     >>> sorted(reduction.losses), len(reduction.gone["attention"])
     (['intact', 'published', 'reduced'], 1)
     """
+    compensate = require_flag("compensate", compensate)
+    memory = require_flag("memory", memory)
     request = Request(count, layers, by, compensate, memory)
     wanted = request.wanted(len(checkpoint.layers))
     tell = progress or silent

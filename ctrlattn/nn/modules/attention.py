@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_flag
 from ctrlattn.nn.modules.relatives import Mixing
 from ctrlattn.nn.modules.sizes import require_heads
 from ctrlattn.tracking import Tracking, TrackingState
@@ -87,6 +87,8 @@ class ControlledAttention(torch.nn.Module):
         dropout: float = 0.0,
         mixing: Any = None,
     ) -> None:
+        qkv_bias = require_flag("qkv_bias", qkv_bias)
+        causal = require_flag("causal", causal)
         super().__init__()
         require_heads(dim, heads, kv_heads)
         kv_heads = heads if kv_heads is None else kv_heads
@@ -163,6 +165,7 @@ class ControlledAttention(torch.nn.Module):
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, mask: torch.Tensor | None, is_causal: bool
     ) -> torch.Tensor:
         """A v for softmax attention or another mixing law A, linear in v; all arrays are (..., heads, n, D)."""
+        is_causal = require_flag("is_causal", is_causal)
         if self.mixing is None:
             return self.attend(q, k, v, mask=mask, is_causal=is_causal)
         return self.mixing(partial(self.attend, mask=mask, is_causal=is_causal), q, k, v)
@@ -171,6 +174,7 @@ class ControlledAttention(torch.nn.Module):
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, mask: torch.Tensor | None, is_causal: bool
     ) -> torch.Tensor:
         """softmax(q k^T / sqrt(D)) v; all arrays are (..., heads, n, D)."""
+        is_causal = require_flag("is_causal", is_causal)
         dropout = self.dropout if self.training else 0.0
         return scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from ctrlattn.arrays import require_number
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_flag
 from ctrlattn.loop import Loop
 from ctrlattn.nn.modules.attention import ControlledAttention, DepthState, Past
 from ctrlattn.nn.modules.sizes import Norm, require_norm
@@ -118,6 +118,7 @@ class Block(torch.nn.Module):
         drop_path: float = 0.0,
         **attention: Any,
     ) -> None:
+        parallel = require_flag("parallel", parallel)
         super().__init__()
         require_norm(norm)
         if placement not in get_args(Placement):

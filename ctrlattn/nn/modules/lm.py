@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import torch
 
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_flag
 from ctrlattn.nn.modules.attention import Past
 from ctrlattn.nn.modules.blocks import Block
 from ctrlattn.nn.modules.network import Network, stack
@@ -64,6 +64,7 @@ class ControlledLM(Network):
         depth_scaled: bool = False,
         **block: Any,
     ) -> None:
+        depth_scaled = require_flag("depth_scaled", depth_scaled)
         super().__init__()
         require_sizes(vocabulary=vocabulary, dim=dim, heads=heads, hidden=hidden)
         self.tokens = torch.nn.Embedding(vocabulary, dim)
@@ -132,6 +133,7 @@ class ControlledLM(Network):
         InputError
             The network is in training mode with dropout, the sequence is empty, or the temperature is below 0.
         """
+        cached = require_flag("cached", cached)
         if self.training and self.drop.p > 0:
             raise InputError("dropout is on: call eval() before generating")
         if ids.ndim != 2 or ids.shape[-1] == 0:

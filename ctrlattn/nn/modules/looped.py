@@ -12,7 +12,7 @@ from torch.nn.functional import gelu, pad, rms_norm
 
 from ctrlattn.arrays import require_number, require_positive
 from ctrlattn.controllers import PID
-from ctrlattn.errors import InputError, require_whole
+from ctrlattn.errors import InputError, require_flag, require_whole
 from ctrlattn.looped.ways import Discretisation, hold
 from ctrlattn.nn.modules.sizes import MOST_AXES, MOST_LAYERS, Injection, NormPlace
 from ctrlattn.passes import Passes
@@ -123,6 +123,7 @@ class LoopedNetwork(torch.nn.Module):
         discretisation: Discretisation = "euler",
         pooled: bool = False,
     ) -> None:
+        pooled = require_flag("pooled", pooled)
         super().__init__()
         for name, value in {"features": features, "classes": classes, "dim": dim, "hidden": hidden}.items():
             require_whole(name, value)

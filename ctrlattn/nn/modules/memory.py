@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ctrlattn.arrays import causal_bias, require_positive, softmax
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_flag
 from ctrlattn.loop import Loop
 from ctrlattn.memory import read_layer
 from ctrlattn.nn.modules.sizes import require_sizes
@@ -71,6 +71,7 @@ class ReadLayer(torch.nn.Module):
         learned_sign: bool = False,
         seed: int = 0,
     ) -> None:
+        learned_sign = require_flag("learned_sign", learned_sign)
         super().__init__()
         require_sizes(dim=dim, slots=slots)
         gains = torch.as_tensor(sign, dtype=torch.float32)
@@ -162,6 +163,7 @@ class ReadTransformer(torch.nn.Module):
         learned_sign: bool = False,
         seed: int = 0,
     ) -> None:
+        learned_sign = require_flag("learned_sign", learned_sign)
         super().__init__()
         require_sizes(vocabulary=vocabulary, dim=dim, layers=layers, context=context)
         rng = np.random.default_rng(seed)

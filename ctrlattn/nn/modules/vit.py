@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_flag
 from ctrlattn.nn.modules.network import Network, stack
 from ctrlattn.nn.modules.sizes import require_patches, require_sizes
 
@@ -85,6 +85,7 @@ class ControlledViT(Network):
         depth_scaled: bool = False,
         **block: Any,
     ) -> None:
+        depth_scaled = require_flag("depth_scaled", depth_scaled)
         super().__init__()
         require_sizes(image=image, patch=patch, channels=channels, classes=classes, dim=dim, heads=heads)
         require_patches(image, patch)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctrlattn.arrays import Array, require_number, require_real, to_numpy
-from ctrlattn.errors import InputError, require_whole
+from ctrlattn.errors import InputError, require_flag, require_whole
 from ctrlattn.stability.motion.exponent_intervals import exponent_intervals
 from ctrlattn.stability.motion.fixed_points import Family
 from ctrlattn.stability.motion.tangent import Jvp, Step, as_state, require_callable
@@ -76,6 +76,7 @@ def bifurcation_diagram(
     >>> diagram.period.tolist(), round(float(diagram.values[0, -1]), 6)
     ([1, 2, 4, -1], 0.6)
     """
+    follow = require_flag("follow", follow)
     require_callable("family", family, "lambda g: layer_map(replace(loop, feedback=-g), x)[0] is one")
     start = as_state(x)
     gains = require_real("gains", gains)

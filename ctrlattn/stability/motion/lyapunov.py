@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctrlattn.arrays import Array, require_real, to_numpy
-from ctrlattn.errors import InputError, require_whole
+from ctrlattn.errors import InputError, require_flag, require_whole
 from ctrlattn.stability.motion.tangent import Jvp, Step, Tangent, as_state, length, require_callable
 
 _ALIGNING = 200  # at most so many subspace iterations with the Jacobian at the start
@@ -94,6 +94,7 @@ def lyapunov_exponents(
     >>> exponents.round(6).tolist()
     [0.693147, -0.693147, -inf]
     """
+    history = require_flag("history", history)
     x = as_state(x)
     size = length(x)
     k = require_whole("k", size if k is None else k, most=size)

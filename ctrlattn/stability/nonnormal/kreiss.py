@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.linalg
 
+from ctrlattn.errors import require_flag
 from ctrlattn.linear.state_matrix import EPS, require_size, state_matrix
 from ctrlattn.linear.triangular import is_triangular, poles
 from ctrlattn.stability.nonnormal.numerical_range import numerical_abscissa, numerical_radius
@@ -78,6 +79,7 @@ def kreiss_constant(A: Any, *, continuous: bool | None = None) -> float:
     >>> kreiss_constant(np.array([[1.0, 0.0], [-1.0, 1.0]]))  # the automaton on two tokens
     inf
     """
+    continuous = None if continuous is None else require_flag("continuous", continuous)
     a, continuous = state_matrix(A, "kreiss_constant", continuous)
     require_size(len(a), LARGEST, "kreiss_constant", "transient_growth(..., bounds=False) measures the growth itself")
     spectrum = poles(a)

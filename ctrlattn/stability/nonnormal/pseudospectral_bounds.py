@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 
 from ctrlattn.arrays import require_number
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_flag
 from ctrlattn.linear.state_matrix import continuous_matrix, discrete_matrix, require_size, state_matrix
 from ctrlattn.linear.triangular import is_triangular, poles
 from ctrlattn.stability.nonnormal.resolvent_levels import at, crossings, least_sigma, middles, outward, sigma_min
@@ -116,6 +116,7 @@ def distance_to_instability(A: Any, *, continuous: bool | None = None) -> float:
     >>> round(distance_to_instability(np.diag([0.5, 0.2])), 12)
     0.5
     """
+    continuous = None if continuous is None else require_flag("continuous", continuous)
     a, continuous = state_matrix(A, "distance_to_instability", continuous)
     require_size(len(a), _LARGEST, "distance_to_instability", _HINT)
     spectrum = poles(a)

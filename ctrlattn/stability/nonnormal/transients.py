@@ -11,7 +11,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from ctrlattn import showing
 from ctrlattn.arrays import require_number
-from ctrlattn.errors import InputError, require_whole
+from ctrlattn.errors import InputError, require_flag, require_whole
 from ctrlattn.linear.state_matrix import require_size, state_matrix
 from ctrlattn.linear.triangular import poles
 from ctrlattn.stability.nonnormal.kreiss import LARGEST, kreiss_constant
@@ -109,6 +109,8 @@ def transient_growth(
     >>> round(growth.lower, 3), round(growth.upper, 3)
     (1.25, 6.796)
     """
+    continuous = None if continuous is None else require_flag("continuous", continuous)
+    bounds = require_flag("bounds", bounds)
     a, continuous = state_matrix(A, "transient_growth", continuous)
     steps = require_whole("steps", steps, least=0)
     if bounds:

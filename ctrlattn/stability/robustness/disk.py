@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ctrlattn import showing
 from ctrlattn.arrays import require_number
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_flag
 from ctrlattn.linear.balancing import scales, state_scaling
 from ctrlattn.linear.realization import Realization, negative_feedback, realization, square, to_control
 from ctrlattn.linear.state_matrix import require_scale
@@ -96,6 +96,7 @@ def disk_margin(system: Any, *, skew: float = 0.0, tol: float = 1e-6, continuous
     >>> round(disk.margin, 4), round(float(disk.perturbation[0].real), 4)  # 0.75 = 1 - 0.25; f = 4 is the gain margin
     (0.75, 4.0)
     """
+    continuous = require_flag("continuous", continuous)
     disk = _disk_margin(system, float(require_number("skew", skew)), float(require_number("tol", tol)), continuous)
     return showing.about(disk, system)
 

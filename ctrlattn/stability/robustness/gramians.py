@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ctrlattn.arrays import require_real
-from ctrlattn.errors import InputError, InputTypeError, require_whole
+from ctrlattn.errors import InputError, InputTypeError, require_flag, require_whole
 from ctrlattn.linear.boundary import clear_distance
 from ctrlattn.linear.lapack import frobenius, singular_values, singular_vectors
 from ctrlattn.linear.realization import Realization, realization, require_real_system, to_control
@@ -72,6 +72,7 @@ def controllability_gramian(system: Any, *, continuous: bool = False) -> np.ndar
     >>> controllability_gramian(control.ss(0.5, 1, 1, 0, 1)).round(12).tolist()  # 1/(1 - 0.25)
     [[1.333333333333]]
     """
+    continuous = require_flag("continuous", continuous)
     unit = _scaled(_dense(system, "controllability_gramian", continuous), "controllability_gramian")[0]
     f = unit.states[:, None] * controllability_factor(unit.system)
     return _gramian(f, unit.into, "controllability_gramian")
@@ -88,6 +89,7 @@ def observability_gramian(system: Any, *, continuous: bool = False) -> np.ndarra
     >>> observability_gramian(control.ss(-0.5, 1, 1, 0)).round(12).tolist()  # continuous: 1/(2 0.5)
     [[1.0]]
     """
+    continuous = require_flag("continuous", continuous)
     unit = _scaled(_dense(system, "observability_gramian", continuous), "observability_gramian")[0]
     f = controllability_factor(adjoint(unit.system)) / unit.states[:, None]
     return _gramian(f, unit.exponent - unit.into, "observability_gramian")
@@ -123,6 +125,7 @@ def hankel_singular_values(system: Any, *, continuous: bool = False) -> np.ndarr
     >>> hankel_singular_values(control.tf([1], [1, 0, 0], 1)).round(12).tolist()  # two pure delays
     [1.0, 1.0]
     """
+    continuous = require_flag("continuous", continuous)
     g = _dense(system, "hankel_singular_values", continuous)
     unit, sigma = _proven_values(g) or _values(g)
     return np.array([times_power(s, unit.exponent, "hankel_singular_values") for s in sigma.tolist()])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ctrlattn.arrays import require_number
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_flag
 from ctrlattn.linear.boundary import growth
 from ctrlattn.linear.lapack import eigenvalues, frobenius, solved_on_both_sides
 from ctrlattn.linear.realization import Realization, realization
@@ -76,6 +76,7 @@ def h2_norm(system: Any, *, continuous: bool = False) -> float:
     >>> round(h2_norm(control.tf([1], [1, -0.5], 1)), 12)  # 1/sqrt(1 - 0.25)
     1.154700538379
     """
+    continuous = require_flag("continuous", continuous)
     g = realization(system, "h2_norm", continuous=continuous)
     require_dense(g, "h2_norm")
     factors = proven_factors(g)
@@ -133,6 +134,7 @@ def hinf_norm(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> fl
     >>> hinf_norm(control.tf([1], [1, -0.5, 0, 0], 1))  # two pure delays: poles at 0
     2.0
     """
+    continuous = require_flag("continuous", continuous)
     return peak_gain(system, tol=tol, continuous=continuous).value
 
 
@@ -157,6 +159,7 @@ def peak_gain(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> Pe
     >>> peak_gain(control.tf([1], [1, 0.5], 1))[:2]  # z = -1
     (2.0, 3.141592653589793)
     """
+    continuous = require_flag("continuous", continuous)
     tol = float(require_number("tol", tol))
     if not 1e-12 <= tol < 1:
         raise InputError(f"tol must lie in [1e-12, 1), got {tol}")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctrlattn.arrays import require_number, require_positive, require_real
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_flag
 from ctrlattn.linear.realization import Realization, negative_feedback, realization, square
 from ctrlattn.stability.modes.exact_gains import characteristic_roots
 from ctrlattn.stability.motion.tangent import require_callable
@@ -126,6 +126,7 @@ def circle_criterion(system: Any, low: float, high: float, *, continuous: bool =
     >>> [circle_criterion(control.tf([1], [1, -0.5], 1), 0.0, k).holds for k in (1.4, 1.6)]  # gain margin 1.5
     [True, False]
     """
+    continuous = require_flag("continuous", continuous)
     low, high = (float(require_number(name, value)) for name, value in (("low", low), ("high", high)))
     if low > high:
         raise InputError(f"a sector needs finite low <= high, got [{low}, {high}]")
@@ -169,6 +170,7 @@ def sector_limit(system: Any, low: float = 0.0, *, continuous: bool = False) -> 
     >>> round(sector_limit(control.tf([1], [1, -0.5], 1)), 6)  # -1/min Re G, here at z = -1
     1.5
     """
+    continuous = require_flag("continuous", continuous)
     low = float(require_number("low", low))
     g = square(realization(system, "sector_limit", continuous=continuous), "sector_limit")
     require_pencil(g, "sector_limit")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrlattn import config, tables
+from ctrlattn.errors import require_flag
 from ctrlattn.files import require_output
 from ctrlattn.loop import Loop
 from ctrlattn.progress import Progress, silent
@@ -85,6 +86,7 @@ def write(
     ...
     ctrlattn.InputError: unknown preset 'no-such-loop': ...
     """
+    interactive = require_flag("interactive", interactive)
     require_output(out)
     tables.require_formats(formats)
     configured = {Path(path).stem: config.load(path).loop for path in configurations or ()}
