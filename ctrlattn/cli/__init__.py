@@ -36,7 +36,7 @@ _GENERAL = {"--debug": "", "--quiet": "quiet", "-q": "quiet", "--verbose": "verb
 
 
 class Commands(TyperGroup):
-    """The commands; a message of a wrong use shows an argument without the characters that would steer a terminal."""
+    """The commands. A message of wrong use shows an argument without the characters that would steer a terminal."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -104,7 +104,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _general_first(arguments: list[str]) -> list[str]:
-    """The arguments with --debug, --quiet and --verbose in front: no command has them, but people write them last.
+    """Put --debug, --quiet and --verbose in front of the arguments: no command has them, but people write them last.
 
     >>> _general_first(["report", "--debug", "-q"])
     ['--debug', '-q', 'report']
@@ -114,7 +114,7 @@ def _general_first(arguments: list[str]) -> list[str]:
 
 
 def _volume(arguments: list[str]) -> str:
-    """How much is said on stderr; of --quiet and --verbose the last one counts."""
+    """Tell how much is said on stderr; of --quiet and --verbose the last one counts."""
     asked = [_GENERAL[argument] for argument in arguments if _GENERAL.get(argument)]
     return asked[-1] if asked else "normal"
 

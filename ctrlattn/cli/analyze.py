@@ -106,7 +106,7 @@ def analyze(
 
 
 def _open(description: Any, on_disk: bool, running: dict[str, str]) -> tuple[Any, str]:
-    """The network in memory or on disk, and the digest of its files."""
+    """Open the network in memory or on disk, and return it with the digest of its files."""
     from ctrlattn.capacity import require_memory
     from ctrlattn.checkpoints.network.content import on_disk_with_content
 

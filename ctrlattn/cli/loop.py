@@ -99,7 +99,7 @@ def _span(layers: str) -> tuple[int, int]:
 
 
 def _law(gain: float | None, file: Path | None, pid: Any) -> Any:
-    """The controller over passes; None where no option gives one."""
+    """Return the controller over passes, or None where no option gives one."""
     from ctrlattn.controllers import PID
 
     given = [name for name, value in (("--gain", gain), ("--controller", file), ("--pid", pid)) if value is not None]
@@ -116,7 +116,7 @@ def _law(gain: float | None, file: Path | None, pid: Any) -> Any:
 
 
 def _windows(ids: list[int], window: int) -> list[list[int]]:
-    """As many whole windows as the text has."""
+    """Return as many whole windows as the text has."""
     count = len(ids) // window
     if not count:
         raise InputError(f"the text has {len(ids)} tokens, fewer than one window of {window}: give more, or --window")

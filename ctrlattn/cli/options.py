@@ -54,7 +54,7 @@ _NAMED = {"out": "DIR", "text": "FILE|TEXT", "held_out": "FILE|TEXT", "checkpoin
 
 
 def pid_of(gains: tuple[float, float, float] | None, form: str | None) -> Any:
-    """The PID of --pid and --form; None where --pid is not given.
+    """Return the PID of --pid and --form, or None where --pid is not given.
 
     >>> pid_of((0.5, 0.1, 0.0), "ema")
     PID(kp=0.5, ki=0.1, form='ema')
@@ -70,7 +70,7 @@ def pid_of(gains: tuple[float, float, float] | None, form: str | None) -> Any:
 
 
 def network_options(device: str | None, dtype: str | None, *, here: bool = True) -> dict[str, str]:
-    """What --device and --dtype ask of `checkpoints.load`; nothing where they are not given.
+    """Return what --device and --dtype ask of `checkpoints.load`; it is empty where they are not given.
 
     A device that workers of other machines have (`here` is false) is judged by them.
 
@@ -88,14 +88,14 @@ def network_options(device: str | None, dtype: str | None, *, here: bool = True)
 
 
 def presets(incomplete: str) -> list[str]:
-    """Names that begin so, for the completion of a shell."""
+    """Return the names that begin so, for the completion of a shell."""
     from ctrlattn.presets import names
 
     return [name for name in names() if name.startswith(incomplete)]
 
 
 def worded(function: Function) -> Function:
-    """A command whose options and arguments say in --help what a person puts there."""
+    """Let the options and arguments of a command say in --help what a person puts there; return the command."""
     for name, annotation in get_annotations(function, eval_str=True).items():
         kind, info = (*get_args(annotation), None, None)[:2]
         if not isinstance(info, ArgumentInfo | OptionInfo):
@@ -117,7 +117,7 @@ def ranges_in_words(parameter: Any) -> None:
 
 
 def range_in_words(text: str) -> str:
-    """A help text with its range in words.
+    """Return a help text with its range in words.
 
     >>> range_in_words("Seed.  [default: 0; 0<=x<=9223372036854775807]")
     'Seed.  [default: 0; at least 0]'
@@ -131,7 +131,7 @@ def range_in_words(text: str) -> str:
 
 
 def _plain(kind: Any) -> Any:
-    """list[int] | None -> int."""
+    """Return the type that an annotation holds, such as int for list[int] | None."""
     if get_origin(kind) in (Union, UnionType):
         kind = next(part for part in get_args(kind) if part is not NoneType)
     return get_args(kind)[0] if get_origin(kind) in (list, tuple) else kind

@@ -60,7 +60,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def told(error: Exception) -> bool:
-    """Whether the user can mend an error, which is then told in one line."""
+    """Tell whether the user can mend an error, which is then told in one line."""
     mendable = isinstance(error, InputError) or (isinstance(error, OSError) and _concerns_a_file(error))
     if mendable:
         tell(one_line(error))
@@ -68,7 +68,7 @@ def told(error: Exception) -> bool:
 
 
 def tell(text: str) -> None:
-    """A line on stderr; on a terminal it takes the place of a progress bar that was under way."""
+    """Write a line to stderr; on a terminal it takes the place of a progress bar that was under way."""
     _to_stderr(f"{_LINE_START if sys.stderr.isatty() else ''}ctrlattn: {text}")
 
 
@@ -148,7 +148,7 @@ def stop_on_signals() -> None:
 
 
 def _imports_torch(frame: FrameType | None) -> bool:
-    """Whether compiled code that torch calls as it is imported may be at work: it ends the process at an exception.
+    """Tell whether compiled code that torch calls while it is imported may run: it ends the process at an exception.
 
     That is where a module of torch itself is the innermost frame, and all over the import of torch.distributed.
     """
@@ -162,19 +162,19 @@ def _imports_torch(frame: FrameType | None) -> bool:
 
 
 def _imported(frame: FrameType | None) -> str:
-    """The name of the module whose body this frame is; empty for any other frame."""
+    """Return the name of the module whose body this frame is, or an empty text for any other frame."""
     if frame is None or frame.f_code.co_name != "<module>":
         return ""
     return str(frame.f_globals.get("__name__", ""))
 
 
 def _is_on_its_way() -> bool:
-    """Whether `Stopped`, or what was raised in its place, is being handled at this moment."""
+    """Tell whether `Stopped`, or what was raised in its place, is being handled at this moment."""
     return stop_behind(sys.exc_info()[1]) is not None
 
 
 def stop_behind(error: BaseException | None) -> Stopped | None:
-    """The signal that an error came from: compiled code of a library that is imported raises its own in the place.
+    """Return the signal behind an error: compiled code of a library that is imported raises its own in the place.
 
     >>> error = ImportError("initialization failed")
     >>> error.__cause__ = Stopped(signal.SIGTERM)
@@ -212,7 +212,7 @@ def _numbers() -> list[signal.Signals]:
 
 
 def one_line(text: Any) -> str:
-    r"""A text for the terminal, in one line: characters that would steer the terminal are written out.
+    r"""Return a text for the terminal, in one line: characters that would steer the terminal are written out.
 
     >>> one_line("a\n  b \x1b[31m.nc")
     'a b \\x1b[31m.nc'
@@ -221,7 +221,7 @@ def one_line(text: Any) -> str:
 
 
 def written_out(text: str) -> str:
-    r"""A text whose control characters are written out; they would move the cursor, colour or retitle the terminal.
+    r"""Write out the control characters of a text; they would move the cursor, colour or retitle the terminal.
 
     >>> written_out("a \x1b[31m\x9b.nc")
     'a \\x1b[31m\\x9b.nc'
@@ -247,7 +247,7 @@ def show_path(path: Any) -> None:
 
 
 def _concerns_a_file(error: OSError) -> bool:
-    """Whether the system names a file, or says that a device is full, read-only or broken.
+    """Tell whether the system names a file, or says that a device is full, read-only or broken.
 
     A closed pipe (`ctrlattn list | head`) is none of these: typer then ends the program silently.
 
@@ -271,7 +271,7 @@ def report_bug(error: Exception, arguments: list[str]) -> None:
 
 
 def described(source: str, allow_download: bool) -> Any:
-    """What a source is, by its headers: whatever a command can judge by that is judged before a weight is read."""
+    """Tell what a source is, by its headers: whatever a command can judge by that is judged before a weight is read."""
     quiet_libraries()
     from ctrlattn.checkpoints.network.describe import describe
 
@@ -279,7 +279,7 @@ def described(source: str, allow_download: bool) -> Any:
 
 
 def load_checkpoint(description: Any, **options: Any) -> Any:
-    """checkpoints.load of what was described, after a line on stderr."""
+    """Load by `checkpoints.load` what was described, after a line on stderr."""
     from ctrlattn import checkpoints
 
     tokenizer = description.loaded_tokenizer  # what is wrong with the configuration is told before the line
@@ -293,7 +293,7 @@ def load_checkpoint(description: Any, **options: Any) -> Any:
 
 
 def load_with_content(description: Any, **options: Any) -> tuple[Any, str]:
-    """What was described, loaded, and the digest of all that was read for it; after a line on stderr."""
+    """Load what was described, after a line on stderr; return it with the digest of all that was read for it."""
     from ctrlattn.checkpoints.network import content
 
     _ = description.loaded_tokenizer  # as above
@@ -314,7 +314,7 @@ def require_one_recording(
 
 
 def recorded_texts(source: str, texts: list[str], allow_download: bool, **options: Any) -> list[Any]:
-    """The signals of a checkpoint on every --text, one Dataset each; the options are those of `checkpoints.load`."""
+    """Record a checkpoint's signals on every --text, one Dataset each; the options are those of `checkpoints.load`."""
     if not texts:
         raise InputError("--checkpoint needs at least one --text")
     words = [long_text_of(text) for text in texts]
@@ -353,13 +353,13 @@ def _require_at_once(description: Any, text: str | Path) -> None:
 
 
 def quiet_libraries() -> None:
-    """Before transformers is imported: it tells errors alone, since all else that matters stands in a line of ours."""
+    """Let transformers, before it is imported, tell errors alone: all else that matters stands in a line of ours."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers asks it too
 
 
 def file_of(argument: str) -> Path | None:
-    """The file that --text names, with or without an @ in front; None where the argument is the text itself."""
+    """Return the file that --text names, with or without an @ in front; None where the argument is the text itself."""
     if argument.startswith("@"):
         return Path(argument[1:])
     if os.path.isfile(argument):  # a text that is too long for a file name gives False, not an error
@@ -371,7 +371,7 @@ def file_of(argument: str) -> Path | None:
 
 
 def text_of(argument: str) -> str:
-    """The content of the file that --text names, or the text itself."""
+    """Return the content of the file that --text names, or the text itself."""
     file = file_of(argument)
     with utf8("--text" if file is None else file):
         text = argument if file is None else file.read_text(encoding="utf-8")
@@ -382,7 +382,7 @@ def text_of(argument: str) -> str:
 
 
 def long_text_of(argument: str) -> str | Path:
-    """The text that --text gives, or the regular file that it names, which is read piece by piece later."""
+    """Return the text that --text gives, or the regular file that it names, which is read piece by piece later."""
     from ctrlattn.checkpoints.network.text import require_text
 
     file = file_of(argument)
@@ -393,7 +393,7 @@ def long_text_of(argument: str) -> str | Path:
 
 
 def given(value: Any, otherwise: Any) -> Any:
-    """The value of an option, or its default where the user gave none."""
+    """Return the value of an option, or its default where the user gave none."""
     return otherwise if value is None else value
 
 
@@ -408,20 +408,20 @@ def print_json(facts: Any) -> None:
 
 
 def say(text: str) -> None:
-    """A line on stderr about what goes on; --quiet leaves it out."""
+    """Write a line to stderr about what goes on; --quiet leaves it out."""
     if _VOLUME.get() != "quiet":
         tell(one_line(text))
 
 
 def _say_to_a_person(text: str) -> None:
-    """`say`, where somebody waits: a terminal, or who asked for all with --verbose; other logs do not wait."""
+    """Call `say` where somebody waits: on a terminal, or with --verbose, which asks for all; other logs do not wait."""
     if sys.stderr.isatty() or _VOLUME.get() == "verbose":
         say(text)
 
 
 @contextmanager
 def spoken(volume: str) -> Iterator[None]:
-    """How much is said on stderr in the block: "quiet", "normal" or "verbose", which counts seconds and memory."""
+    """Set how much is said on stderr in the block: "quiet", "normal" or "verbose", which counts seconds and memory."""
     began, before = time.monotonic(), _VOLUME.set(volume)
     told = _BEGAN.set(began)
     try:

@@ -195,7 +195,7 @@ def _require_beside(out: Path, data: Path | None) -> None:
 
 
 def _file_of_gains(out: Path, law: Any) -> Path:
-    """The file of the arm that --pid asks for: values under these gains, named by them."""
+    """Write the file of the arm that --pid asks for: values under these gains, named by them."""
     from dataclasses import replace
 
     from ctrlattn import config, presets
@@ -227,7 +227,7 @@ def _loops(
     workers: int,
     formats: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Train loops, write table.md, comparison.json and the page; the result of the comparison."""
+    """Train loops, write table.md, comparison.json and the page, and return the result of the comparison."""
     from ctrlattn.files import claim
 
     if task is None:
