@@ -63,7 +63,7 @@ class Analysis(NamedTuple):
 
 
 def chosen(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The asked analyses with all of their options.
+    """Return the asked analyses with all of their options.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def chosen(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def cost(name: str, options: Options, *, together: bool) -> float:
-    """Nominal seconds of a cell: they decide how many cells make a batch, so that it is the same on every machine."""
+    """Return the nominal seconds of a cell: they decide how many cells make a batch, the same on every machine."""
     analysis = ANALYSES[name]
     if not together or analysis.of_gains is None:
         return analysis.seconds
@@ -116,7 +116,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _modes(cell: Cell, options: Options) -> np.ndarray:
-    """The modes that are asked for, or those of the recording: all, or the outermost and as many quantiles."""
+    """Return the modes that are asked for, or those of the recording: all, or the outermost and as many quantiles."""
     if options["modes"]:
         return np.asarray(options["modes"], dtype=float)
     return outermost_modes(cell.modes, _DIRECTIONS, options["outer"]) if options["outer"] else cell.modes

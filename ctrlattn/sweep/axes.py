@@ -64,7 +64,7 @@ class Range:
             raise InputError(f"whole numbers need whole ends, got {self.low:g} and {self.high:g}")
 
     def grid(self) -> tuple[Value, ...]:
-        """Its values in a grid, ascending."""
+        """Return the values in a grid, ascending."""
         assert self.steps is not None  # `axis_of` asks for it
         spaced = np.geomspace if self.scale == "log" else np.linspace
         values = spaced(self.low, self.high, self.steps)
@@ -73,7 +73,7 @@ class Range:
         return tuple(int(value) for value in np.unique(np.rint(values)))
 
     def at(self, share: np.ndarray) -> np.ndarray:
-        """The numbers at shares of the way, 0 <= share < 1; whole numbers are equally likely on a linear scale."""
+        """Return the numbers at shares of the way, in [0, 1); whole numbers are equally likely on a linear scale."""
         low, high = self.low, self.high + self.whole
         if self.scale == "log":
             values = np.exp(math.log(low) + share * (math.log(high) - math.log(low)))
@@ -113,7 +113,7 @@ class Sample:
         require_whole("seed", self.seed, least=0, most=2**63 - 1)
 
     def shares(self, axes: int) -> np.ndarray:
-        """Points of the unit box, (cells, axes)."""
+        """Draw the points of the unit box, (cells, axes)."""
         return _shares(self, axes)
 
 
@@ -140,7 +140,7 @@ class Axis:
         return isinstance(self.values, Range) or not any(isinstance(value, bool | str) for value in self.values)
 
     def corners(self) -> tuple[Value, ...]:
-        """The values by which the axis is judged: all of a list, both ends of a range."""
+        """Return the values by which the axis is judged: all of a list, both ends of a range."""
         if isinstance(self.values, Range):
             ends = (self.values.low, self.values.high)
             return tuple(int(end) for end in ends) if self.values.whole else ends
@@ -165,7 +165,7 @@ class Space:
         return math.prod(self.shape)
 
     def values(self, start: int, stop: int) -> dict[str, Sequence[Value]]:
-        """The values of each axis in the cells start ... stop - 1, by path."""
+        """Return the values of each axis in the cells start ... stop - 1, by path."""
         if self.sample is None:
             places = np.unravel_index(np.arange(start, stop), self.shape)
             return {
@@ -190,7 +190,7 @@ def _sampled(axis: Axis, shares: np.ndarray) -> list[Value]:
 
 
 def axis_of(path: str, given: Any, *, grid: bool) -> Axis:
-    """An axis from a list, a `Range`, or a table {from, to, steps, scale, whole}.
+    """Make an axis from a list, a `Range`, or a table {from, to, steps, scale, whole}.
 
     Raises
     ------

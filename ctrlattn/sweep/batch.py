@@ -33,7 +33,7 @@ class Batch:
 
 
 def compute(job: Job, index: int) -> bytes:
-    """One batch of a sweep: what every process and every machine runs.
+    """Compute one batch of a sweep: this is what every process and every machine runs.
 
     >>> from ctrlattn.sweep.plan import plan_of
     >>> from ctrlattn.sweep.spec import Spec
@@ -46,7 +46,7 @@ def compute(job: Job, index: int) -> bytes:
 
 
 def lost(plan: Plan, index: int, why: str) -> bytes:
-    """The batch of a process that ended again and again while it computed it."""
+    """Return the batch of a process that ended again and again while it computed it."""
     start, stop = plan.bounds(index)
     batch = _empty(plan, stop - start)
     for analysis, cell in np.ndindex(batch.status.shape):
@@ -55,7 +55,7 @@ def lost(plan: Plan, index: int, why: str) -> bytes:
 
 
 def packed(batch: Batch) -> bytes:
-    """The bytes of an .npz file; equal batches have equal bytes."""
+    """Return the bytes of an .npz file; equal batches have equal bytes."""
     image = io.BytesIO()
     messages = np.frombuffer(json.dumps(batch.messages).encode(), np.uint8)
     np.savez(image, values=batch.values, status=batch.status, messages=messages)
@@ -63,14 +63,14 @@ def packed(batch: Batch) -> bytes:
 
 
 def unpacked(content: bytes) -> Batch:
-    """The batch in the bytes of `packed`."""
+    """Return the batch in the bytes of `packed`."""
     with np.load(io.BytesIO(content)) as stored:
         messages = [(int(i), int(k), str(why)) for i, k, why in json.loads(stored["messages"].tobytes())]
         return Batch(stored["values"], stored["status"], messages)
 
 
 def is_whole(plan: Plan, index: int, content: bytes) -> bool:
-    """Is this the batch of that number, and whole?"""
+    """Tell whether this is the batch of that number, and whole."""
     start, stop = plan.bounds(index)
     try:
         batch = unpacked(content)
@@ -102,7 +102,7 @@ def _computed(plan: Plan, start: int, stop: int) -> Batch:
 def _at_once(
     plan: Plan, values: Mapping[str, Sequence[Any]], places: list[int], rows: np.ndarray, of_gains: Any, options: Any
 ) -> list[int]:
-    """Fill in what is sure of cells that differ in gains alone; the places that are to be asked one by one."""
+    """Fill in what is sure of cells that differ in gains alone; return the places that are to be asked one by one."""
     try:
         cell = _cell(plan, values, places[0])
         law = cell.loop.controller
@@ -121,7 +121,7 @@ def _at_once(
 
 
 def _groups(plan: Plan, values: Mapping[str, Sequence[Any]], cells: int) -> list[list[int]]:
-    """The cells of a batch, those that differ in PID gains alone together."""
+    """Group the cells of a batch: those that differ in PID gains alone stand together."""
     if not plan.together:
         return [list(range(cells))]
     others = [values[path] for path in values if path not in GAINS]
@@ -141,7 +141,7 @@ def _empty(plan: Plan, cells: int) -> Batch:
 
 
 def _rows(plan: Plan, number: int) -> slice:
-    """The rows of the outputs of an analysis."""
+    """Return the rows of the outputs of an analysis."""
     counts = [len(ANALYSES[name].outputs) for name in plan.analyses]
     return slice(sum(counts[:number]), sum(counts[: number + 1]))
 

@@ -62,7 +62,7 @@ class Cell:
         return recorded_modes(str(asked["source"]), asked["layer"], asked["head"])
 
     def loss(self) -> float:
-        """Mean next-token loss of its network on its text, in nats per token."""
+        """Return the mean next-token loss of the cell's network on its text, in nats per token."""
         from ctrlattn import checkpoints
 
         asked = self.options("checkpoint")
@@ -80,7 +80,7 @@ class Cell:
             torch.set_num_threads(threads)
 
     def repetition(self) -> dict[str, Any]:
-        """What `checkpoints.repeat` takes."""
+        """Return what `checkpoints.repeat` takes."""
         span = self.options("span")
         first = require_whole("span.first", span["first"], least=0)
         last = first + require_whole("span.layers", span["layers"])
@@ -88,7 +88,7 @@ class Cell:
         return {"layers": (first, last), "passes": span["passes"], "controller": law, "recall": span["recall"]}
 
     def options(self, table: str) -> dict[str, Any]:
-        """A table with what holds where a key is left out; an InputError where one has to be given."""
+        """Return a table with the default where a key is left out; raise InputError where a missing key has none."""
         if table not in self.tables:
             raise InputError(f"{table}: this analysis needs a table [{table}]")
         options = {**KEYS[table], **self.tables[table]}
@@ -100,7 +100,7 @@ class Cell:
 
 
 def tables_of(tables: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables with each value at its path; a preset is written out first, so that a value can replace a part of it.
+    """Put each value at its path in the tables. A preset is written out first, so that a value can replace a part.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def _require_value(path: str, key: str, value: Any) -> None:
 
 @lru_cache(maxsize=256)
 def recorded_modes(source: str, layer: int | None, head: int | None) -> np.ndarray:
-    """Eigenvalues of the attention matrices of a shipped recording or a file, of all layers and heads or of some.
+    """Return the eigenvalues of attention of a shipped recording or a file, of all layers and heads or of some.
 
     Raises
     ------
@@ -190,7 +190,7 @@ def recorded_modes(source: str, layer: int | None, head: int | None) -> np.ndarr
 
 @lru_cache(maxsize=4)
 def recording(source: str) -> Any:
-    """The texts of a recording: a file, or a name that is shipped."""
+    """Read the texts of a recording: a file, or a name that is shipped."""
     if os.path.isfile(source):
         return signals.load(source)
     return signals.load_shipped(require_known("recording", source, signals.shipped()))
@@ -198,7 +198,7 @@ def recording(source: str) -> Any:
 
 @lru_cache(maxsize=8)
 def description(source: str) -> Any:
-    """What a checkpoint says of itself, by its headers."""
+    """Read what a checkpoint says of itself in its headers."""
     from ctrlattn.checkpoints.network.describe import describe
 
     return describe(source)
@@ -223,7 +223,7 @@ def _windows(source: str, text: str, tokens: int, window: int) -> list[list[int]
 
 
 def words_of(text: str) -> str:
-    """The content of a file of that name, or the text itself."""
+    """Return the content of a file of that name, or the text itself."""
     if not os.path.isfile(text):
         return text
     with utf8(text):

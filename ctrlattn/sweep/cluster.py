@@ -17,7 +17,7 @@ _LOOK = 1.0  # seconds between two looks at whether the scheduler lives
 
 
 def on_cluster(plan: Plan, missing: Iterable[int], address: str) -> Iterator[tuple[int, bytes]]:
-    """(number, bytes) of each missing batch, as they are done.
+    """Yield (number, bytes) of each missing batch, as they are done.
 
     The scheduler gives the batch of a worker that ends to another one. A batch that ended several workers is lost.
 
@@ -70,7 +70,7 @@ def _on(plan: Plan, missing: Iterator[int], address: str) -> Iterator[tuple[int,
 
 
 def _content(plan: Plan, index: int, future: Any, address: str) -> bytes:
-    """The bytes of a batch that has ended, however it did."""
+    """Return the bytes of a batch that has ended, however it did."""
     from distributed import KilledWorker
 
     if future.status in ("cancelled", "lost"):
@@ -103,7 +103,7 @@ def _gone(address: str) -> InputError:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What dask logs of workers that come and go is told by what the sweep does about it."""
+    """Silence what dask logs of workers that come and go: the sweep tells it by what it does about it."""
     logger = logging.getLogger("distributed")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)

@@ -22,7 +22,7 @@ SCHEMA_VERSION = 1
 
 
 def collected(plan: Plan, spec: "Spec", batches: Iterable[bytes]) -> "xr.Dataset":
-    """All batches, in their order, as one Dataset.
+    """Join all batches, in their order, to one Dataset.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def collected(plan: Plan, spec: "Spec", batches: Iterable[bytes]) -> "xr.Dataset
 
 
 def short_names(axes: Iterable[Axis]) -> dict[str, str]:
-    """path -> the name of its dimension: the last key, and more of the path where two axes share it.
+    """Return path -> the name of its dimension: the last key, and more of the path where two axes share it.
 
     >>> short_names([Axis("loop.controller.kp", (1,)), Axis("span.layers", (1,)), Axis("simulation.layers", (1,))])
     {'loop.controller.kp': 'kp', 'span.layers': 'span_layers', 'simulation.layers': 'simulation_layers'}
@@ -78,12 +78,12 @@ def short_names(axes: Iterable[Axis]) -> dict[str, str]:
 
 
 def dimensions(plan: Plan) -> tuple[str, ...]:
-    """Of every output: one of each axis, or the cells of a sample."""
+    """Return the dimensions of every output: one for each axis, or the cells of a sample."""
     return tuple(short_names(plan.space.axes).values()) if plan.space.sample is None else ("cell",)
 
 
 def best_place(plan: Plan, dataset: "xr.Dataset") -> tuple[int, ...] | None:
-    """Where the output that decides is best; the first of equals, and None where no cell has a number."""
+    """Return where the output that decides is best: the first of equals, or None where no cell has a number."""
     values = dataset[plan.best.name].to_numpy()
     if np.all(np.isnan(values)):
         return None
@@ -92,13 +92,13 @@ def best_place(plan: Plan, dataset: "xr.Dataset") -> tuple[int, ...] | None:
 
 
 def values_at(plan: Plan, place: tuple[int, ...]) -> dict[str, Any]:
-    """The value of each axis in a cell, by path."""
+    """Return the value of each axis in a cell, by path."""
     number = int(np.ravel_multi_index(place, plan.space.shape))
     return {path: column[0] for path, column in plan.space.values(number, number + 1).items()}
 
 
 def cell_toml(plan: Plan, place: tuple[int, ...]) -> str:
-    """A cell as TOML: the configuration of its loop, which `ctrlattn simulate` reads; other tables as they are."""
+    """Return a cell as TOML: its loop as `ctrlattn simulate` reads it, and the other tables as they are."""
     import tomli_w
 
     from ctrlattn import config

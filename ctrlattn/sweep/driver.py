@@ -75,7 +75,7 @@ def swept(
     scheduler: str | None = None,
     progress: Progress = silent,
 ) -> "tuple[Path, xr.Dataset]":
-    """(folder of the results, results): `run` for those who write more into the folder."""
+    """Return (folder of the results, results): `run` for those who write more into the folder."""
     if workers is not None and scheduler is not None:
         raise InputError("--workers are processes of this machine, --scheduler is a cluster: give one of them")
     workers = 1 if workers is None else require_whole("workers", workers)

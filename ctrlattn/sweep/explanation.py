@@ -43,7 +43,7 @@ _GIVEN = ("interval", "settling")  # by the text
 
 
 def explained_sweep(preset: str = "pidformer-printed") -> str:
-    """The text of a sweep over the gains of a preset; `ctrlattn.sweep.loads` reads it.
+    """Return the text of a sweep over the gains of a preset; `ctrlattn.sweep.loads` reads it.
 
     Raises
     ------

@@ -76,7 +76,7 @@ class Plan:
         return -(-self.space.cells // self.batch)
 
     def bounds(self, index: int) -> tuple[int, int]:
-        """First cell of a batch, and the one behind its last."""
+        """Return the first cell of a batch, and the one behind its last."""
         return index * self.batch, min((index + 1) * self.batch, self.space.cells)
 
 
@@ -91,7 +91,7 @@ class Job(NamedTuple):
 
 @lru_cache(maxsize=4)
 def plan_from(job: Job) -> Plan:
-    """The plan of a job; a worker makes it once, and looks whether it would compute the same as the driver.
+    """Make the plan of a job; a worker makes it once, and looks whether it would compute the same as the driver.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def plan_of(spec: Spec) -> Plan:
 
 
 def judged(spec: Spec, out: str | os.PathLike[str], *, here: bool = True) -> Plan:
-    """The plan, once every value of every axis makes a cell, and memory and disk suffice.
+    """Return the plan, once every value of every axis makes a cell, and memory and disk suffice.
 
     The devices of networks are judged where the cells are computed: here, or by each worker of a cluster.
 
@@ -217,7 +217,7 @@ def _require_path(table: str, rest: str) -> None:
 
 
 def _judged_cell(plan: Plan, values: dict[str, Any]) -> list[Path]:
-    """Make what the analyses of a cell need, without computing; the files whose content decides its results."""
+    """Make what the analyses of a cell need, without computing; return the files whose content decides its results."""
     cell, files = Cell(tables_of(plan.tables, values)), []
     require_tables(cell.tables)
     needs = {"loss"} & set(plan.analyses)

@@ -21,7 +21,7 @@ DEATHS = 3  # of the processes that held a batch: whatever kills them is in the 
 
 
 def in_processes(plan: Plan, missing: Iterable[int], workers: int) -> Iterator[tuple[int, bytes]]:
-    """(number, bytes) of each missing batch, as they are done.
+    """Yield (number, bytes) of each missing batch, as they are done.
 
     A process that ends gives its batch to the next; the cells of a batch that ended three of them are lost. Whatever
     ends this iterator ends all processes.
@@ -76,7 +76,7 @@ class _Worker:
             self.pipe.send(index)
 
     def answer(self) -> bytes | None:
-        """The bytes of its batch; None where the process has ended."""
+        """Return the bytes of the worker's batch, or None where the process has ended."""
         self.index = None
         try:
             kind, content = self.pipe.recv()
@@ -97,7 +97,7 @@ class _Worker:
 
 
 def _serve(pipe: Any, job: Job) -> None:
-    """The life of a process: a number in, bytes out."""
+    """Live as a worker: take a number in, send bytes out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     while True:

@@ -16,7 +16,7 @@ WANTED = "D"
 
 
 def embeddings(tokens: Sequence[str], draws: int, features: int, generator: np.random.Generator) -> np.ndarray:
-    """Gaussian embeddings, (draws, tokens, features); equal tokens have the same one.
+    """Draw Gaussian embeddings, (draws, tokens, features); equal tokens have the same one.
 
     >>> x = embeddings("ABA", 2, 3, np.random.default_rng(0))
     >>> x.shape, bool(np.all(x[:, 0] == x[:, 2]))
@@ -28,7 +28,7 @@ def embeddings(tokens: Sequence[str], draws: int, features: int, generator: np.r
 
 
 def cosines(x: np.ndarray) -> np.ndarray:
-    """Cosine of every pair of tokens, (..., n, d) -> (..., n, n); a zero token has 0 with every token.
+    """Return the cosine of every pair of tokens, (..., n, d) -> (..., n, n); a zero token has 0 with every token.
 
     >>> cosines(np.eye(2)).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
@@ -39,20 +39,20 @@ def cosines(x: np.ndarray) -> np.ndarray:
 
 
 def hits(x: np.ndarray) -> np.ndarray:
-    """For each draw (draws, n, d), whether the earlier token that is most similar to the last one is a D: (draws,)."""
+    """Tell of each draw (draws, n, d) whether the earlier token most similar to the last one is a D, (draws,)."""
     nearest = np.argmax(cosines(x)[:, -1, :-1], axis=-1)
     return np.asarray(np.array(TOKENS[:-1])[nearest] == WANTED)
 
 
 def hit_rate(loop: Loop, passes: int, *, features: int = 64, draws: int = 200, seed: int = 0) -> float:
-    """Share of draws in which the loop finds the missing token after some passes; before any, it is 1/4.
+    """Return the share of draws in which the loop finds the missing token after some passes; before any, it is 1/4.
 
     Parameters
     ----------
     loop : Loop
     passes : int
     features, draws, seed : int
-        Of the Gaussian embeddings.
+        Sizes of the Gaussian embeddings, and the seed that draws them.
 
     Returns
     -------

@@ -81,7 +81,7 @@ class Spec:
         return {name: getattr(self, name) for name in TABLES if getattr(self, name) is not None}
 
     def to_table(self) -> dict[str, Any]:
-        """Plain dicts, lists, numbers and texts, as a TOML file holds them."""
+        """Return plain dicts, lists, numbers and texts, as a TOML file holds them."""
         table: dict[str, Any] = {name: dict(value) for name, value in self.tables.items()}
         table["axes"] = {path: _plain(axis) for path, axis in self.axes.items()}
         table["analyses"] = {name: dict(options) for name, options in self.analyses.items()}
@@ -135,7 +135,7 @@ def loads(text: str) -> Spec:
 
 
 def running(spec: Spec, options: Mapping[str, str]) -> Spec:
-    """The sweep whose network runs so: `device` and `dtype` in place of what its table [checkpoint] says.
+    """Return the sweep with `device` and `dtype` in place of what its table [checkpoint] says.
 
     They are a part of the sweep from here on: of its identity, of what workers are told, and of what its results hold.
 
@@ -159,7 +159,7 @@ def running(spec: Spec, options: Mapping[str, str]) -> Spec:
 
 
 def dumps(spec: Spec) -> str:
-    """The TOML text of a sweep; reading it gives the same sweep, its axes in their order."""
+    """Return the TOML text of a sweep; reading it gives the same sweep, its axes in their order."""
     table = spec.to_table()
     axes = table.pop("axes")  # a writer of TOML puts tables behind lists
     lines = [_inline(path, axis) for path, axis in axes.items()]
@@ -167,7 +167,7 @@ def dumps(spec: Spec) -> str:
 
 
 def as_json(spec: Spec) -> str:
-    """The sweep as one text, the same for equal sweeps; it is what goes to workers.
+    """Return the sweep as one text, the same for equal sweeps; it is what goes to workers.
 
     >>> as_json(Spec({"loop.skip": [1]}, {"interval": {}}))
     '{"axes": {"loop.skip": [1]}, "analyses": {"interval": {}}}'
@@ -204,7 +204,7 @@ def _flat(axes: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _inline(key: str, value: Any) -> str:
-    """key = value in one line."""
+    """Return key = value in one line."""
     if isinstance(value, Mapping):
         inner = ", ".join(_inline(name, each) for name, each in value.items())
         return f"{json.dumps(key)} = {{ {inner} }}"
