@@ -117,7 +117,7 @@ def _save_figures(folder: Path, sections: Sequence[Section]) -> dict[str, Drawin
 
 
 def _dataset(sections: Sequence[Section], facts: Mapping[str, Any]) -> "xr.Dataset":
-    """Every variable of the sections with all its coordinates, and the facts as attributes."""
+    """Collect every variable of the sections with all its coordinates, and the facts as attributes."""
     import xarray as xr
 
     variables = {name: variable for section in sections for name, variable in section.variables.items()}

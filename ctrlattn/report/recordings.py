@@ -9,7 +9,7 @@ from ctrlattn.errors import InputError
 
 
 def recorded_networks(signals_file: str | Path | None, recorded: Sequence[Any] | None) -> dict[str, list[Any]]:
-    """Recorded texts by network; by default the shipped ones.
+    """Read the recorded texts by network; by default the shipped ones.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ def render(
     interactive: Mapping[str, str],
     files: Sequence[str],
 ) -> str:
-    """The page as HTML. `drawings`, `interactive` and `Section.markup` are of this package; all else is escaped."""
+    """Return the page as HTML. `drawings`, `interactive` and `Section.markup` are ours; all else is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ctrlattn.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -50,7 +50,7 @@ def render(
 
 
 def _sized(svg: str) -> Markup:
-    """The drawing no wider than its letters are legible; its own size in points gives way to that of the screen."""
+    """Make the drawing no wider than its letters are legible; its size in points gives way to that of the screen."""
     head, _, rest = svg.partition(">")
     width = re.search(r'viewBox="0 0 ([0-9.]+)', head)
     limit = f' style="max-width: {_LARGEST * float(width[1]):.0f}px"' if width else ""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 def percent(share: float) -> str:
-    r"""A share in percent; the space does not break.
+    r"""Write a share in percent; the space does not break.
 
     >>> percent(0.4567), percent(0.0004), percent(0.0)
     ('46\xa0%', '0.04\xa0%', '0\xa0%')
@@ -17,7 +17,7 @@ def percent(share: float) -> str:
 
 
 def share_with_interval(hits: int, trials: int) -> str:
-    r"""The share of hits in percent, with its 95 % Wilson score interval.
+    r"""Write the share of hits in percent, with its 95 % Wilson score interval.
 
     >>> share_with_interval(200, 200)
     '100\xa0% (95\xa0% interval 98 to 100\xa0%)'
@@ -31,7 +31,7 @@ def share_with_interval(hits: int, trials: int) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """A number with its noun in the singular or plural.
+    """Write a number with its noun in the singular or plural.
 
     >>> count(1, "layer"), count(3, "layer")
     ('1 layer', '3 layers')
@@ -40,7 +40,7 @@ def count(number: int, noun: str) -> str:
 
 
 def listed(words: list[str]) -> str:
-    """Words separated by commas, with "and" before the last.
+    """Join words by commas, with "and" before the last.
 
     >>> listed(["a", "b", "c"])
     'a, b and c'
@@ -49,7 +49,7 @@ def listed(words: list[str]) -> str:
 
 
 def number(value: float, digits: int = 2) -> str:
-    """A number rounded for reading; infinity and nan have a symbol or word.
+    """Write a number rounded for reading; infinity and nan have a symbol or word.
 
     >>> number(3.14159), number(math.inf), number(math.nan), number(12345.6), number(-0.001)
     ('3.14', '∞', 'undefined', '1.23e+04', '0.00')
@@ -65,7 +65,7 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def change(value: float, digits: int = 2) -> str:
-    """The verb of a change with its amount, as words that follow the quantity; a small one has no sign to show.
+    """Write the verb of a change with its amount, as words that follow the quantity; a small one has no sign to show.
 
     >>> change(0.25), change(-0.25), change(-0.0004, 3)
     ('rises by 0.25', 'falls by 0.25', 'changes by less than 0.001')
@@ -76,7 +76,7 @@ def change(value: float, digits: int = 2) -> str:
 
 
 def layers_until(settling: float, horizon: int) -> str:
-    """A settling time in layers; an infinite one lies beyond the simulated horizon.
+    """Write a settling time in layers; an infinite one lies beyond the simulated horizon.
 
     >>> layers_until(12.0, 36), layers_until(float("inf"), 36)
     ('12', 'not within 36')
@@ -85,7 +85,7 @@ def layers_until(settling: float, horizon: int) -> str:
 
 
 def settles(settling: float, horizon: int) -> str:
-    """The settling time as words that follow the verb "settles".
+    """Write the settling time as words that follow the verb "settles".
 
     >>> settles(12.0, 36), settles(float("inf"), 36)
     ('after 12 layers', 'not within 36 layers')
@@ -95,7 +95,7 @@ def settles(settling: float, horizon: int) -> str:
 
 
 def layer_list(numbers: Iterable[int], noun: str = "layer") -> str:
-    """Indices with their noun, in which neighbours form ranges.
+    """Write indices with their noun; neighbours form ranges.
 
     >>> layer_list([3]), layer_list([0, 1, 2, 5]), layer_list([], "depth")
     ('layer 3', 'layers 0–2 and 5', 'no depth')

@@ -94,7 +94,7 @@ def explore(
 
 
 def markup(networks: Mapping[str, Sequence[Any]], *, level: int = 2) -> Markup:
-    """The explorer as a part of a page; a page holds one. It is dark where the reader's system is.
+    """Return the explorer as a part of a page, which holds one. It is dark where the reader's system is.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def markup(networks: Mapping[str, Sequence[Any]], *, level: int = 2) -> Markup:
 
 
 def script_json(data: Any) -> str:
-    r"""JSON that may stand inside a <script>: no text in it can end the element or begin a comment.
+    r"""Return JSON that may stand inside a <script>: no text in it can end the element or begin a comment.
 
     >>> script_json({"token": "</script><!--"})
     '{"token":"\\u003c/script\\u003e\\u003c!--"}'
@@ -159,7 +159,7 @@ def _file(name: str) -> str:
 
 
 def _laws() -> list[dict[str, Any]]:
-    """The named loops that the page's equations describe: linear ones, in parallel order, with a PID or nothing."""
+    """Return the named loops that the page's equations describe: linear, in parallel order, with a PID or nothing."""
     named = {name: presets.describe(name) for name in presets.names()}
     return [{"name": name, "summary": p.summary, **_gains(p.loop)} for name, p in named.items() if _linear(p.loop)]
 
@@ -177,7 +177,7 @@ def _gains(loop: Loop) -> dict[str, Any]:
 
 
 def _network(name: str, texts: Sequence[Any]) -> dict[str, Any]:
-    """Its eigenvalues, text by text, layer by layer and head by head, as the bits of doubles."""
+    """Return a network's eigenvalues, text by text, layer by layer and head by head, as the bits of doubles."""
     for text in texts:
         if "attention" not in text or not _layers(text["attention"].to_numpy()):
             raise InputError(
@@ -205,7 +205,7 @@ def _network(name: str, texts: Sequence[Any]) -> dict[str, Any]:
 
 
 def _layers(attention: np.ndarray) -> list[int]:
-    """The layers that have a matrix: that of the others is nan."""
+    """Return the layers that have a matrix: that of the others is nan."""
     return [k for k, matrices in enumerate(attention) if not np.isnan(matrices).all()]
 
 
@@ -228,7 +228,7 @@ def _text(number: int, text: Any) -> dict[str, Any]:
 
 
 def _sentence(tokens: list[str]) -> str:
-    """The tokens as a text; where no token holds a space, one stands before every token that begins a word.
+    """Join the tokens to a text; where no token holds a space, one is put before every token that begins a word.
 
     >>> _sentence(["[CLS]", "the", "##rm"]), _sentence(["The", " fro", "ze"])
     ('[CLS] therm', 'The froze')

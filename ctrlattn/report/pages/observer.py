@@ -43,7 +43,7 @@ def write(out: str | Path, study: "Study", *, formats: Sequence[str] = ()) -> Re
 
 
 def features_page(study: "Study") -> str:
-    """features.html as text: for each feature the texts on which it is most active, shaded by its activation."""
+    """Return features.html as text: for each feature the texts on which it is most active, shaded by its activation."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ctrlattn.report.pages", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -53,7 +53,7 @@ def features_page(study: "Study") -> str:
 
 
 def _rows(study: "Study") -> list[dict[str, Any]]:
-    """Features as the template needs them; the shade 0 ... 9 is relative to the feature's largest activation."""
+    """Return features as the template needs them; the shade 0 ... 9 is relative to the feature's largest activation."""
     rows = []
     for feature in study.texts:
         largest = max((max(example.activations) for example in feature.examples), default=1.0)

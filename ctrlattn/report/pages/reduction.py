@@ -112,7 +112,7 @@ def _heading(drop: Drop) -> Heading:
 
 
 def _stand(reduction: "Reduction") -> str:
-    """Sentence part on what replaces the dropped sublayers."""
+    """Return the part of a sentence on what replaces the dropped sublayers."""
     if not reduction.compensated:
         return "bare"
     kind = "gain that keeps a memory of constant size" if reduction.memory else "static gain"
@@ -120,7 +120,7 @@ def _stand(reduction: "Reduction") -> str:
 
 
 def _gone(reduction: "Reduction") -> str:
-    """Sentence part on which sublayers were dropped."""
+    """Return the part of a sentence on which sublayers were dropped."""
     return listed(
         [
             f"{count(len(layers), _NOUNS[part])} ({layer_list(layers)})"
@@ -231,7 +231,7 @@ def _savings(drop: Drop) -> list[Section]:
 
 
 def _written(drop: Drop) -> tuple[str, ...]:
-    """Sentences on the directory that was written, and on what it gives when it is loaded again."""
+    """Return sentences on the directory that was written, and on what it gives when it is loaded again."""
     if drop.saved is None:
         return ()
     difference, tolerance, before, after = drop.saved

@@ -93,7 +93,7 @@ def _heading(study: "LoopStudy") -> Heading:
 
 
 def _change(study: "LoopStudy", evaluation: "Evaluation") -> tuple[float, float]:
-    """Paired mean and its standard error over windows."""
+    """Return the paired mean over windows and its standard error."""
     from ctrlattn.checkpoints.measure.evaluate import standard_error
 
     paired = evaluation.window_losses - study.intact.window_losses
@@ -260,7 +260,7 @@ def _loss(study: "LoopStudy") -> list[Section]:
 
 
 def _largest_change(changes: dict[str, dict[int, tuple[float, float]]]) -> str:
-    """Where the loss moved most, by law and number of passes."""
+    """Say where the loss moved most, by law and number of passes."""
     everything = {(name, k): value[0] for name, each in changes.items() for k, value in each.items()}
     name, k = max(everything, key=lambda at: abs(everything[at]))
     most = everything[name, k]
@@ -297,7 +297,7 @@ def _motion(study: "LoopStudy") -> list[Section]:
 
 
 def _calmest(motion: dict[str, Any]) -> str:
-    """Which law comes nearest to a fixed point."""
+    """Say which law comes nearest to a fixed point."""
     ends = {name: float(run.residual[-1]) for name, run in motion.items() if np.isfinite(run.residual[-1])}
     if not ends:
         return "No law comes near a fixed point"

@@ -148,7 +148,7 @@ def _spaced(output: Output) -> str:
 
 
 def _maps(swept: Swept) -> list[Section]:
-    """The map over the two longest axes of a grid, the others as in the best cell."""
+    """Draw the map over the two longest axes of a grid; the other axes stand as in the best cell."""
     shape = swept.plan.space.shape
     if swept.plan.space.sample is not None or sum(size > 1 for size in shape) < 2:
         return []
@@ -175,7 +175,7 @@ def _maps(swept: Swept) -> list[Section]:
 
 
 def _slices(swept: Swept) -> list[Section]:
-    """Each output along each axis: through the best cell of a grid, all cells of a sample."""
+    """Draw each output along each axis: through the best cell of a grid, all cells of a sample."""
     pictures = []
     for i, axis in enumerate(swept.plan.space.axes):
         x, name = _ticks(swept, axis), swept.names[axis.path]

@@ -107,7 +107,7 @@ def _accuracy(result: Result) -> list[Section]:
 
 
 def _beyond(result: Result) -> str:
-    """The arm that keeps most after 8 times the passes, beside that of the comparison."""
+    """Name the arm that keeps most after 8 times the passes, beside that of the comparison."""
     shares = {
         arm: float(scores["accuracy_8"]["mean"]) for arm, scores in result["arms"].items() if "accuracy_8" in scores
     }
@@ -228,7 +228,7 @@ def _rescues(result: Result) -> list[Section]:
 
 
 def _best_rescue(rescues: list[dict[str, Any]]) -> str:
-    """How often a tuned loop kept more than the plain one, and how often as much as stopping did."""
+    """Say how often a tuned loop kept more than the plain one, and how often as much as stopping did."""
     tuned = [row for row in rescues if "tuned" in row]
     more, enough = (sum(row["tuned"] > row[name] for row in tuned) for name in ("plain", "stopped"))
     of = count(len(tuned), "collapsed loop")

@@ -16,7 +16,7 @@ _VARIABLES = ("attention_eigenvalue", "unstable_share", "stable_interval", "diff
 
 
 def sections(profile: "xr.Dataset") -> list[Section]:
-    """The section on the spectra of the attention matrices, or none where they were not measured."""
+    """Return the section on the spectra of the attention matrices, or none where they were not measured."""
     if "attention_eigenvalue" not in profile:
         return []
     modes = profile["attention_eigenvalue"].to_numpy()

@@ -22,7 +22,7 @@ _SOURCES = {"self": "the token itself", "first": "the first token", "others": "t
 
 
 def sections(profile: "xr.Dataset") -> list[Section]:
-    """Sections on sublayers and heads, as far as they were measured."""
+    """Return sections on sublayers and heads, as far as they were measured."""
     parts = []
     if "feedback_gain" in profile:
         parts.append(_sublayers(profile))
@@ -59,14 +59,14 @@ def _sublayers(profile: "xr.Dataset") -> Section:
 
 
 def _title(profile: "xr.Dataset", kinds: list[str]) -> str:
-    """In how many layers the first sublayer works against the state."""
+    """Say in how many layers the first sublayer works against the state."""
     middle = np.median(profile["feedback_gain"].sel(sublayer=kinds[0]).to_numpy(), axis=-1)
     middle = middle[np.isfinite(middle)]
     return f"{_name(kinds[0])} is negative feedback in {int(np.sum(middle < 0))} of {count(len(middle), 'layer')}"
 
 
 def _sign(profile: "xr.Dataset", kind: str) -> str:
-    """One sentence; layers without such a sublayer are left out."""
+    """Say the sign in one sentence; layers without such a sublayer are left out."""
     gain = profile["feedback_gain"].sel(sublayer=kind).to_numpy()
     layers = np.flatnonzero(np.isfinite(gain[:, 0]))
     gain = gain[layers]

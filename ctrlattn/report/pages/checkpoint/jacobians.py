@@ -23,7 +23,7 @@ _EXPONENTS = ("exponent", "exponent_rate", "exponent_change", "exponent_token", 
 
 
 def sections(profile: "xr.Dataset") -> list[Section]:
-    """Sections on gain, non-normality and exponents, as far as they were measured."""
+    """Return sections on gain, non-normality and exponents, as far as they were measured."""
     parts = []
     if "sigma" in profile:
         parts.append(_gain(profile))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def variables(profile: "xr.Dataset", names: Iterable[str]) -> dict[str, Variable]:
-    """The named variables that were measured, with all their coordinates, as results.nc holds them."""
+    """Return the named variables that were measured, with all their coordinates, as results.nc holds them."""
     measured = [name for name in names if name in profile.variables]
     dims = {dim for name in measured for dim in profile[name].dims}
     measured += [str(name) for name, label in profile.coords.items() if label.dims and set(label.dims) <= dims]
@@ -21,7 +21,7 @@ def variables(profile: "xr.Dataset", names: Iterable[str]) -> dict[str, Variable
 
 
 def no_matrix(values: np.ndarray) -> tuple[str, ...]:
-    """A sentence on the layers whose heads (layer, head) have no value, if there are any.
+    """Return a sentence on the layers whose heads (layer, head) have no value, if there are any.
 
     >>> no_matrix(np.array([[np.nan, np.nan], [0.5, 0.25]]))[0].partition(":")[0]
     'There is no attention matrix in layer 0'
@@ -32,19 +32,19 @@ def no_matrix(values: np.ndarray) -> tuple[str, ...]:
 
 
 def token(profile: "xr.Dataset", index: Any) -> str:
-    """A token in words: its position and, where it is known, its text."""
+    """Name a token in words: its position and, where it is known, its text."""
     i = int(index)
     text = f" ({str(profile['text'].to_numpy()[i])!r})" if "text" in profile.coords else ""
     return f"token {i}{text}"
 
 
 def largest(values: np.ndarray) -> tuple[int, ...]:
-    """Index of the largest finite entry."""
+    """Return the index of the largest finite entry."""
     return tuple(int(i) for i in np.unravel_index(np.nanargmax(values), values.shape))
 
 
 def most_common(values: Sequence[int] | np.ndarray) -> tuple[int, float]:
-    """(most frequent value, its share).
+    """Return (most frequent value, its share).
 
     >>> most_common([0, 0, 7])
     (0, 0.6666666666666666)

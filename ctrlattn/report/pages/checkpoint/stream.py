@@ -25,7 +25,7 @@ _MASSIVE = 10.0  # a token of more than so many times the median norm is called 
 
 
 def sections(profile: "xr.Dataset") -> list[Section]:
-    """Sections on diversity and sinks, as far as they were measured."""
+    """Return sections on diversity and sinks, as far as they were measured."""
     parts = []
     if "mean_cosine" in profile:
         parts.append(_diversity(profile))
@@ -58,7 +58,7 @@ def _diversity(profile: "xr.Dataset") -> Section:
 
 
 def _compared(rise: float) -> str:
-    """More, less or no more, by the change of the mean cosine as it is shown.
+    """Say more, less or no more, by the change of the mean cosine as it is shown.
 
     >>> _compared(0.2), _compared(-0.2), _compared(0.001)
     ('more', 'less', 'no more')
@@ -106,7 +106,7 @@ def _sinks(profile: "xr.Dataset") -> Section:
 
 
 def _null(profile: "xr.Dataset") -> list[str]:
-    """A sentence on the attention that no token draws, where there is any."""
+    """Return a sentence on the attention that no token draws, where there is any."""
     if "null_share" not in profile:
         return []
     share = profile["null_share"].to_numpy()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def sections(profile: "xr.Dataset") -> list[Section]:
-    """The section on the value-output maps of all heads, or none where they were not measured."""
+    """Return the section on the value-output maps of all heads, or none where they were not measured."""
     if "value_eigenvalue" not in profile:
         return []
     modes = profile["value_eigenvalue"].to_numpy()

@@ -14,7 +14,7 @@ VARIANTS = {"plain": "prediction-error", "RMS norm": "prediction-error-rms"}
 
 
 def sections(material: Material) -> list[Section]:
-    """Similarity before and after, and how often a D is the nearest earlier token to E."""
+    """Show the similarity before and after, and how often a D is the nearest earlier token to E."""
     generator = np.random.default_rng(SEED)
     periodic = embeddings(TOKENS, DRAWS, FEATURES, generator)
     # The control has no repetition: it looks at the same positions, where no token is a D.

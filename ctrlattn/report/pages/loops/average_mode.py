@@ -16,26 +16,26 @@ HORIZON = 2000  # layers; no network is so deep, but a lightly damped mode settl
 
 
 def step_response(loop: Loop, a: float, layers: int) -> np.ndarray:
-    """State of mode a from rest after a step of its reference beta r to 1, (layers + 1,)."""
+    """Return the state of mode a from rest after a step of its reference beta r to 1, (layers + 1,)."""
     import control
 
     return control.step_response(mode(loop, a), timepts=np.arange(layers + 1)).outputs
 
 
 def mode_metrics(loop: Loop, material: Material) -> StepMetrics:
-    """Metrics of the average mode's step response: the end is exact, and the horizon is long enough for settling."""
+    """Measure the average mode's step response: the end is exact, and the horizon is long enough for settling."""
     a = material.average_mode
     final = reached(loop, a) if is_stable(loop.controller, open_loop_pole(loop, a)) else None
     return step_metrics(step_response(loop, a, HORIZON), 1.0, final=final)
 
 
 def reached(loop: Loop, a: float) -> float:
-    """T(1) of one mode, the share of the reference that is reached."""
+    """Return T(1) of one mode, the share of the reference that is reached."""
     num, den = (loop.controller or PID()).fraction()
     return float(static_gain(num, den, open_loop_pole(loop, a)))
 
 
 def interval_text(loop: Loop) -> str:
-    """The stable set of real attention eigenvalues in words."""
+    """Say the stable set of real attention eigenvalues in words."""
     intervals = mode_intervals(loop)
     return " ∪ ".join(f"({number(low, 3)}, {number(high, 3)})" for low, high in intervals) or "the empty set"

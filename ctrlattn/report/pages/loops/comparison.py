@@ -14,7 +14,7 @@ TOLERATED = 0.05  # a steady-state error below this share of the reference count
 
 
 def sections(material: Material) -> list[Section]:
-    """A verdict on each loop, which the first screen of the page shows; the page has no section of its own for it."""
+    """Judge each loop; the first screen of the page shows the verdicts, so that they have no section of their own."""
     verdicts = {}
     for name, loop in material.loops.items():
         verdict, state = _of(loop, material)

@@ -24,7 +24,7 @@ CAVEAT = (
 
 
 def sections(material: Material) -> list[Section]:
-    """The section on the published gains, which does not depend on the loops of the report."""
+    """Return the section on the published gains, which does not depend on the loops of the report."""
     loops = {name: presets.get(name) for name in presets.PUBLISHED}
     facts = {name: _facts(loop, material) for name, loop in loops.items()}
     return [
@@ -52,7 +52,7 @@ def _facts(loop: Loop, material: Material) -> dict[str, Any]:
 
 
 def _step(loop: Loop, modes: np.ndarray) -> float:
-    """Largest step with which all modes are stable; nan for a law that does not sample a continuous one."""
+    """Return the largest step with which all modes are stable; nan for a law that does not sample a continuous one."""
     pid = loop.controller
     if not isinstance(pid, PID) or pid.form != "printed":
         return float("nan")

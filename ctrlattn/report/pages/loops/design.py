@@ -31,7 +31,7 @@ CAVEAT = (
 
 
 def sections(material: Material) -> list[Section]:
-    """Stability regions of two gains, disk margins, and gains by specification."""
+    """Show stability regions of two gains, disk margins, and gains by specification."""
     spectrum = material.spectra[material.network]
     few = upper_half(outermost_modes(spectrum, MODES, MODES // 2))
     loops = {law: presets.get(name) for law, name in LAWS.items()}
@@ -75,7 +75,7 @@ def sections(material: Material) -> list[Section]:
 
 
 def _factors(material: Material) -> dict[str, dict[str, Interval | None]]:
-    """For each law and network the common factors of its gains with which all modes are stable."""
+    """Return, for each law and network, the common factors of its gains with which all modes are stable."""
     return {
         name: {network: stable_factors(loop, modes) for network, modes in material.spectra.items()}
         for name, loop in material.controlled.items()
@@ -83,7 +83,7 @@ def _factors(material: Material) -> dict[str, dict[str, Interval | None]]:
 
 
 def _confirmed(loop: Loop, region: Sequence[Sequence[Interval]], spectrum: np.ndarray) -> float:
-    """Share of gains drawn from the region that leave every mode stable, and not only those it was computed for."""
+    """Return the share of gains drawn from the region that leave every mode stable, also modes it did not know."""
     rng = np.random.default_rng(0)
     slices = [i for i, intervals in enumerate(region) if _clipped(intervals)]
     if not slices:
@@ -105,19 +105,19 @@ def _with_gains(loop: Loop, kp: float, ki: float) -> PID:
 
 
 def _clipped(intervals: Sequence[Interval]) -> list[Interval]:
-    """The parts of the intervals that lie in the frame of the picture."""
+    """Return the parts of the intervals that lie in the frame of the picture."""
     clipped = [(max(low, SECOND[0]), min(high, SECOND[1])) for low, high in intervals]
     return [(low, high) for low, high in clipped if low < high]
 
 
 def _area(region: Sequence[Sequence[Interval]]) -> float:
-    """Area of a region inside the frame of the picture."""
+    """Return the area of a region inside the frame of the picture."""
     widths = [sum(high - low for low, high in _clipped(intervals)) for intervals in region]
     return float(np.sum(widths) * (FIRST[1] - FIRST[0]))
 
 
 def _designed(loop: Loop, few: np.ndarray, spectrum: np.ndarray, settling: float) -> Any:
-    """(Design, Performance on all modes), or the reason in words why there is no design."""
+    """Return (Design, Performance on all modes), or the reason in words why there is no design."""
     pid = loop.controller
     assert isinstance(pid, PID)
     # The integral of the ema law leaks and always leaves an error, so that the specification has no limit for it.
@@ -143,7 +143,7 @@ def _summary(figures: Performance) -> dict[str, float]:
 
 
 def _title(material: Material, designs: dict[str, Any], published: dict[str, Performance]) -> str:
-    """Are there gains that leave every mode of the main network stable, and are the published ones among them?"""
+    """Say whether gains leave every mode of the main network stable, and whether the published ones are among them."""
     stable = [law for law, result in designs.items() if not isinstance(result, str) and result[1].stable_share == 1]
     bad = [law for law in stable if published[LAWS[law]].stable_share < 1]
     if bad:

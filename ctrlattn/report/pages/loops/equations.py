@@ -10,7 +10,7 @@ _TERMS = {"printed": ("e", "Σe", "Δe"), "ema": ("e", "e̅", "Δe₋")}
 
 
 def equation(loop: Loop) -> str:
-    """What one layer computes; a term with gain 0 is left out.
+    """Write what one layer computes; a term with gain 0 is left out.
 
     >>> from ctrlattn import presets
     >>> equation(presets.get("neutreno")), equation(presets.get("comparator"))

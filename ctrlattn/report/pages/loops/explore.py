@@ -7,7 +7,7 @@ from ctrlattn.report.section import Section
 
 
 def sections(material: Material) -> list[Section]:
-    """The explorer of all recorded networks; where it cannot show them, the reason in its place."""
+    """Show the explorer of all recorded networks; where it cannot show them, the reason takes its place."""
     title = "Turn the gains yourself, and see which modes stay stable"
     sentences = (
         "Every recorded mode is below. The sliders change the law, and all panes follow. "

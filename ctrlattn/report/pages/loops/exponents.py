@@ -20,7 +20,7 @@ CAVEAT = (
 
 
 def sections(material: Material) -> list[Section]:
-    """Finite-time Lyapunov exponents of each linear loop, driven by the matrices of the first text."""
+    """Show finite-time Lyapunov exponents of each linear loop, driven by the matrices of the first text."""
     if not material.linear:
         return [Section("exponents", "No exponents: none of the loops is linear", ("None of the loops is linear.",))]
     running = {name: exponents(loop, material) for name, loop in material.linear.items()}
@@ -51,7 +51,7 @@ def sections(material: Material) -> list[Section]:
 
 
 def exponents(loop: Loop, material: Material) -> np.ndarray:
-    """Running estimate of the largest exponents, (layers, k).
+    """Return the running estimate of the largest exponents, (layers, k).
 
     A linear loop acts alike on all features of a head, so that one feature per head is enough. Its exponents do not
     depend on the trajectory, which starts at 0 here.

@@ -16,10 +16,11 @@ _FAR = 1e3  # where an interval without an end is tested
 
 
 def stable_factors(loop: Loop, spectrum: np.ndarray) -> Interval | None:
-    """The open interval of factors g > 0 for which the controller g C leaves every mode stable; None if there is none.
+    """Return the open interval of factors g > 0 for which the controller g C leaves every mode stable, or None.
 
-    Of several intervals it is that around 1, else the highest. The intervals are exact for the modes at the rim of the
-    spectrum; all modes are then tested next to both ends, and one that is unstable there joins the rim.
+    There may be none. Of several intervals the one around 1 is taken, else the highest. The intervals are exact for the
+    modes at the rim of the spectrum; all modes are then tested next to both ends, and one that is unstable there joins
+    the rim.
 
     >>> from ctrlattn import presets
     >>> low, high = stable_factors(presets.get("neutreno"), np.array([0.0, 0.5, 1.0]))  # |a - 0.6 g| < 1

@@ -14,7 +14,7 @@ SUBLAYERS = {"attention": ("state", "attention_out"), "MLP": ("mid", "mlp_out")}
 
 
 def sections(material: Material) -> list[Section]:
-    """The section on sign and gain of the feedback of each recorded layer."""
+    """Return the section on sign and gain of the feedback of each recorded layer."""
     gains = {name: network_gains(texts) for name, texts in material.networks.items()}
     gains = {name: by_sublayer for name, by_sublayer in gains.items() if by_sublayer}
     if not gains:
@@ -60,7 +60,7 @@ def sections(material: Material) -> list[Section]:
 
 
 def _title(gains: dict[str, dict[str, np.ndarray]]) -> str:
-    """How many layers have a negative median, of the first kind of sublayer that all networks have."""
+    """Say how many layers have a negative median, of the first kind of sublayer that all networks have."""
     kind = next((kind for kind in SUBLAYERS if all(kind in by_sublayer for by_sublayer in gains.values())), None)
     if kind is None:
         return "The sign of the feedback differs from sublayer to sublayer"
@@ -72,7 +72,7 @@ def _title(gains: dict[str, dict[str, np.ndarray]]) -> str:
 
 
 def network_gains(texts: Any) -> dict[str, np.ndarray]:
-    """Gain of each kind of sublayer, (layers, tokens of all texts); a kind that was not recorded is absent."""
+    """Return the gain of each kind of sublayer that was recorded, (layers, tokens of all texts)."""
     return {
         kind: np.concatenate([feedback_gain(_signal(t, x), _signal(t, f)) for t in texts], axis=-1)
         for kind, (x, f) in SUBLAYERS.items()
@@ -81,7 +81,7 @@ def network_gains(texts: Any) -> dict[str, np.ndarray]:
 
 
 def _signal(text: Any, name: str) -> np.ndarray:
-    """One recorded signal in float64, (layers, tokens, features)."""
+    """Return one recorded signal in float64, (layers, tokens, features)."""
     return text[name].to_numpy()[: text.sizes["layer"]].astype(np.float64)
 
 

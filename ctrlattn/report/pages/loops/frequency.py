@@ -33,7 +33,7 @@ CAVEAT = (
 
 
 def sections(material: Material) -> list[Section]:
-    """The section with |S|, |T|, Ms, Mt, bandwidth, margins, gang of four, root locus and pole-zero map."""
+    """Return the section with |S|, |T|, Ms, Mt, bandwidth, margins, gang of four, root locus and pole-zero map."""
     if not material.controlled:
         return [
             Section(
@@ -84,7 +84,7 @@ def sections(material: Material) -> list[Section]:
 
 
 def worst_case(loop: Loop, modes: np.ndarray) -> dict[str, Any]:
-    """Bands of |S| and |T| over the stable modes, their largest Ms, and the share that is unstable."""
+    """Return bands of |S| and |T| over the stable modes, their largest Ms, and the share that is unstable."""
     alpha = open_loop_pole(loop, modes)
     stable = spectral_radius(loop.controller, alpha) < 1
     robustness = performance(loop, modes, horizon=8)  # only its margins are used, so that a short horizon is enough
@@ -176,7 +176,7 @@ def _root_loci(loops: dict[str, Loop], a: float) -> Picture:
 
 
 def _title(peaks: dict[str, Any]) -> str:
-    """Which laws keep the amplification of the error below the bound that control engineers ask for."""
+    """Say which laws keep the amplification of the error below the bound that control engineers ask for."""
     calm = [name for name, peak in peaks.items() if peak.ms < MOST]
     if len(calm) == len(peaks):
         return f"No controller amplifies a frequency of the error more than {MOST:g} times"

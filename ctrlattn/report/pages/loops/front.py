@@ -12,7 +12,7 @@ from ctrlattn.report.words import count, listed, number, percent
 
 
 def front(material: Material, numbers: Mapping[str, Any]) -> Front:
-    """The first screen; every number in it is one of `numbers`, which summary.json holds."""
+    """Word the first screen; every number in it is one of `numbers`, which summary.json holds."""
     answers = (_acts(material, numbers), _stable(material, numbers), _would(material, numbers))
     return Front(answers, _laws(material, numbers))
 
@@ -77,7 +77,7 @@ def _would(material: Material, numbers: Mapping[str, Any]) -> str:
 
 
 def _factors(network: str, factors: Mapping[str, Mapping[str, Any]]) -> str:
-    """For which factors each law is stable on one network."""
+    """Say for which factors each law is stable on one network."""
     spans = {name: by_network[network] for name, by_network in factors.items()}
     parts = [f"{_span(*span)} ({name})" for name, span in spans.items() if span is not None]
     none = [name for name, span in spans.items() if span is None]
@@ -100,7 +100,7 @@ def _laws(material: Material, numbers: Mapping[str, Any]) -> tuple[Law, ...]:
 
 
 def _line(name: str, loop: Any) -> str:
-    """The summary of a preset; a loop of a file is said to be one."""
+    """Return the summary of a preset; a loop of a file is said to be one."""
     if name in presets.names():
         head, _, rest = presets.describe(name).summary.partition(": ")
         return (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def panes(material: Material) -> dict[str, str]:
-    """Markup of the panes, by the name of the picture under which each stands.
+    """Return the markup of the panes, by the name of the picture under which each stands.
 
     Raises
     ------

@@ -94,13 +94,13 @@ class Material:
         )
 
     def driven(self, loop: Loop, text: Any) -> list[Loop]:
-        """The loop as a time-varying network: layer l attends as recorded in layer l."""
+        """Return the loop as a time-varying network: layer l attends as recorded in layer l."""
         matrices = text["attention"].to_numpy().astype(np.float64)
         return [replace(loop, predictor=FixedAttention(matrix)) for matrix in matrices]
 
 
 def start(text: Any) -> np.ndarray:
-    """The state at layer 0: the recorded embeddings with every token at RMS 1, or a Gaussian without a recording."""
+    """Return the state at layer 0: the recorded embeddings with each token at RMS 1, or a Gaussian without them."""
     if "state" in text:
         return rms_norm(text["state"].to_numpy()[0].astype(np.float64))
     heads, tokens = text.sizes["head"], text.sizes["query"]
@@ -108,12 +108,12 @@ def start(text: Any) -> np.ndarray:
 
 
 def is_causal(text: Any) -> bool:
-    """Whether no recorded attention matrix reads a later token."""
+    """Tell whether no recorded attention matrix reads a later token."""
     return bool(np.all(np.triu(text["attention"].to_numpy(), 1) == 0))
 
 
 def named_loops(names: Sequence[str] | None, configured: Mapping[str, Loop]) -> dict[str, Loop]:
-    """Presets and configured loops by name; by default softmax, NeuTRENO and both PIDformer laws."""
+    """Return presets and configured loops by name; by default softmax, NeuTRENO and both PIDformer laws."""
     chosen = list(names or ()) or ([] if configured else list(DEFAULT_PRESETS))
     loops = {name: presets.get(name) for name in chosen}
     clash = loops.keys() & configured.keys()
@@ -140,7 +140,7 @@ def require_in_range(material: Material) -> None:
 
 
 def why_not_linear(loop: Loop) -> str | None:
-    """Why linear time-invariant analysis does not apply to the loop, or None where it does."""
+    """Say why linear time-invariant analysis does not apply to the loop, or return None where it does."""
     if loop.normalizer is not None:
         return "it is normalised"
     if loop.order == "sequential":

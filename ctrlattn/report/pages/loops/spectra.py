@@ -17,7 +17,7 @@ CAVEAT = (
 
 
 def sections(material: Material) -> list[Section]:
-    """The section on where real modes lie, and on the share that each controller leaves unstable."""
+    """Return the section on where real modes lie, and on the share that each controller leaves unstable."""
     if not material.linear:
         return [Section("spectra", "None of the loops compared has modes: none is linear", (_where(material),))]
     shares = {

@@ -22,7 +22,7 @@ CAVEAT = (
 
 
 def sections(material: Material) -> list[Section]:
-    """The section on tracking, settling, overshoot and steady-state error, by recorded matrices and average mode."""
+    """Show tracking, settling, overshoot and steady-state error, by recorded matrices and average mode."""
     real = {name: _along_reference(runs) for name, runs in material.trajectories.items()}
     average = {
         name: step_response(loop, material.average_mode, material.layers) for name, loop in material.linear.items()
@@ -62,7 +62,7 @@ def sections(material: Material) -> list[Section]:
 
 
 def _along_reference(runs: list[np.ndarray]) -> np.ndarray:
-    """Projection of each token on its state at layer 0, (depth, tokens of all texts)."""
+    """Return the projection of each token on its state at layer 0, (depth, tokens of all texts)."""
     return np.concatenate([np.sum(x * x[0], -1) / np.sum(x[0] * x[0], -1) for x in runs], axis=-1)
 
 
@@ -96,7 +96,7 @@ def _pictures(material: Material, real: dict[str, np.ndarray], average: dict[str
 
 
 def _title(metrics: dict[str, StepMetrics]) -> str:
-    """Which laws end near the reference, on the average mode."""
+    """Say which laws end near the reference, on the average mode."""
     if not metrics:
         return "Over depth: no loop compared has a mode of its own"
     near = [name for name, m in metrics.items() if abs(m.steady_state_error) <= TOLERATED and np.isfinite(m.settling)]
@@ -137,7 +137,7 @@ def _table(caption: str, metrics: dict[str, StepMetrics], horizon: int) -> Table
 
 
 def _variable(name: str, responses: dict[str, np.ndarray]) -> dict[str, Any]:
-    """One variable with the loops along a labelled dimension."""
+    """Return one variable with the loops along a labelled dimension."""
     if not responses:
         return {}
     attrs, dim = {"long_name": name.replace("_", " "), "units": "1"}, f"loop_{name}"

@@ -14,7 +14,7 @@ OMEGA = np.linspace(0.0, np.pi, 97)  # rad/token
 
 
 def sections(material: Material) -> list[Section]:
-    """The section on attenuation per token frequency and per mode, and on diversity over depth."""
+    """Return the section on attenuation per token frequency and per mode, and on diversity over depth."""
     attention = [text["attention"].to_numpy().astype(np.float64) for text in material.texts]
     gains = _by_layer(attention, difference_gain)
     response = _responses(attention)
@@ -46,19 +46,19 @@ def sections(material: Material) -> list[Section]:
 
 
 def _by_layer(attention: list[np.ndarray], measure: Any) -> np.ndarray:
-    """Mean of a measure over heads and texts, (layers, ...)."""
+    """Return the mean of a measure over heads and texts, (layers, ...)."""
     return np.mean([np.mean(measure(a), axis=1) for a in attention], axis=0)
 
 
 def _responses(attention: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Gain per token frequency of the first, middle and last layer."""
+    """Return the gain per token frequency of the first, middle and last layer."""
     by_layer = _by_layer(attention, lambda a: token_frequency_response(a, OMEGA))
     chosen = sorted({0, len(by_layer) // 2, len(by_layer) - 1})
     return {f"layer {i}": by_layer[i] for i in chosen}
 
 
 def _diversity(material: Material, measure: Any) -> dict[str, np.ndarray]:
-    """A measure over depth, averaged over texts, for the network itself and for each loop that its attention drives."""
+    """Return a measure over depth, averaged over texts, of the network and of each loop that its attention drives."""
     curves = {}
     if all("state" in text for text in material.texts):
         states = [text["state"].to_numpy().astype(np.float64) for text in material.texts]

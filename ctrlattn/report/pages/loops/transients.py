@@ -25,7 +25,7 @@ CAVEAT = (
 
 
 def sections(material: Material) -> list[Section]:
-    """The section on the automaton's pass operator, and on every linear loop with every recorded matrix of one text."""
+    """Show the growth of the automaton's pass operator, and of every linear loop with every matrix of one text."""
     automaton = pass_operator(presets.get("prediction-error"), TOKENS)
     growth = transient_growth(automaton, PASSES)
     moved = pseudospectral_radius(automaton, DISTURBANCE)
@@ -56,7 +56,7 @@ def sections(material: Material) -> list[Section]:
 
 
 def amplification(loop: Loop, material: Material) -> tuple[np.ndarray, np.ndarray]:
-    """(growth, stable) of each recorded matrix of the first text: (matrices, layers + 1) and (matrices,).
+    """Return (growth, stable) of each recorded matrix of the first text: (matrices, layers + 1) and (matrices,).
 
     Growth is the 2-norm of the map from a disturbance of the tokens at one layer to the tokens k layers later. The
     controller is at rest before.
@@ -76,7 +76,7 @@ def amplification(loop: Loop, material: Material) -> tuple[np.ndarray, np.ndarra
 
 
 def _summary(growth: np.ndarray, stable: np.ndarray) -> dict[str, float]:
-    """Peak of the growth and its value at the last layer, over the stable matrices."""
+    """Return the peak of the growth and its value at the last layer, over the stable matrices."""
     stable_growth = growth[stable]
     if not len(stable_growth):
         return {"stable_share": 0.0, "median_peak": np.nan, "largest_peak": np.nan, "median_end": np.nan}
@@ -99,7 +99,7 @@ def _automaton(norms: np.ndarray, moved: float) -> str:
 
 
 def _title(peaks: dict[str, Any], automaton: float) -> str:
-    """The largest growth among stable matrices; without any, that of the automaton."""
+    """Say the largest growth among stable matrices; without any, that of the automaton."""
     largest = max((float(norms[stable].max()) for norms, stable in peaks.values() if stable.any()), default=0.0)
     if largest > 1 + 1e-6:
         return f"Stable is not calm: a disturbance can grow {number(largest, 1)} times on its way"
