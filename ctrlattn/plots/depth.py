@@ -34,7 +34,7 @@ _TITLES = {
 
 @themed
 def feedback_gain(gains: Mapping[str, np.ndarray], *, title: str) -> Figure:
-    """Gain of each sublayer along its own state: median, quartiles and 5 to 95 % of the tokens, layer by layer.
+    """Draw the gain of each sublayer along its own state: median, quartiles, 5 to 95 % of the tokens, layer by layer.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def time_response(
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Responses over the layers; a (layers + 1, 3) response is drawn as quartile band and median.
+    """Draw responses over the layers; a (layers + 1, 3) response is drawn as quartile band and median.
 
     A response that grows far beyond the others is cut off at the frame, and the legend says where it ends.
 
@@ -133,7 +133,7 @@ def bode_magnitude(
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Magnitudes in dB over rad/layer, on a linear axis up to the Nyquist frequency.
+    """Draw magnitudes in dB over rad/layer, on a linear axis up to the Nyquist frequency.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def bode_magnitude(
 
 @themed
 def gang_of_four(omega: np.ndarray, responses: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """S, T, PS and CS of each loop, in dB over rad/layer.
+    """Draw S, T, PS and CS of each loop, in dB over rad/layer.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def gang_of_four(omega: np.ndarray, responses: Mapping[str, Mapping[str, np.ndar
 
 
 def _turns_round(y: np.ndarray, frame: float) -> bool:
-    """Whether a response changes direction at nearly every layer, by an amount that would fill the frame with lines.
+    """Tell whether a response changes direction at nearly every layer, so far that lines would fill the frame.
 
     >>> _turns_round(np.array([0.0, 1, 0, 1, 0, 1, 0, 1]), 1.0), _turns_round(np.arange(8.0), 8.0)
     (True, False)
@@ -209,7 +209,7 @@ def _turns_round(y: np.ndarray, frame: float) -> bool:
 
 
 def _between_layers(ax: Axes, y: np.ndarray, label: str, look: Mapping[str, Any], *, filled: bool) -> None:
-    """Lines through the even and the odd layers, with a mark at every layer, and the area between them."""
+    """Draw lines through the even and the odd layers, with a mark at every layer, and the area between them."""
     depth = np.arange(len(y))
     even, odd = (np.interp(depth, depth[i::2], y[i::2]) for i in (0, 1))
     even[0] = odd[0] = y[0]
@@ -221,7 +221,7 @@ def _between_layers(ax: Axes, y: np.ndarray, label: str, look: Mapping[str, Any]
 
 
 def _bounded(responses: Mapping[str, np.ndarray], reference: float | None) -> tuple[float, float]:
-    """Limits that hold every bounded response, so that a diverging one does not flatten the others."""
+    """Return limits that hold every bounded response, so that a diverging one does not flatten the others."""
     ends = [np.asarray(y, dtype=float) for y in responses.values()]
     sizes = [float(np.max(np.abs(y), initial=0.0, where=np.isfinite(y))) for y in ends]
     typical = max(float(np.median(sizes)), abs(reference or 0.0), 1e-12)

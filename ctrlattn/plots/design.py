@@ -33,7 +33,7 @@ def trade_off(
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """The largest margin of the worst mode for each settling time; above and to the left is better.
+    """Draw the largest margin of the worst mode for each settling time; above and to the left is better.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def trade_off(
 def certificate(
     a: np.ndarray, measures: Mapping[str, np.ndarray], limits: Mapping[str, float], *, title: str = ""
 ) -> Figure:
-    """Each required measure of every mode against its limit; the forbidden side is shaded.
+    """Draw each required measure of every mode against its limit; the forbidden side is shaded.
 
     Parameters
     ----------

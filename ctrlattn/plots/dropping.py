@@ -14,7 +14,7 @@ from ctrlattn.plots.style import axes_of, legend, styles, themed
 def dropping(
     curves: Mapping[str, Mapping[str, Sequence[float]]], *, ax: Axes | None = None, title: str = "", top: Any = None
 ) -> Axes:
-    """Increase of the loss over the number of dropped sublayers.
+    """Draw the increase of the loss over the number of dropped sublayers.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ def solve_layout(figure: Figure, dpi: float) -> None:
 
 
 def _bring_to_rest(figure: Figure, engine: LayoutEngine) -> None:
-    """Solutions, of which each starts where the one before ended: the pad of a colour bar follows the panel's size."""
+    """Solve, each time from where the last solution ended: the pad of a colour bar follows the size of its panel."""
     for _ in range(_SOLUTIONS):
         before = _places(figure)
         engine.execute(figure)
@@ -57,7 +57,7 @@ def _bring_to_rest(figure: Figure, engine: LayoutEngine) -> None:
 
 
 def _once(measure: Callable[..., Any]) -> Callable[..., Any]:
-    """The box of a legend beside all panels: the engine asks for its size alone, which does not change."""
+    """Measure the box of a legend beside all panels once: the engine asks for its size alone, which does not change."""
     boxes: list[Any] = []
 
     def box(renderer: Any = None) -> Any:
@@ -74,7 +74,7 @@ def _places(figure: Figure) -> np.ndarray:
 
 @cache
 def _renderer(dpi: float) -> RendererAgg:
-    """One that measures text: it keeps what it has measured, so that a text is measured once for all figures."""
+    """Return a renderer that measures text and keeps what it measured: a text is measured once for all figures."""
     return RendererAgg(1, 1, dpi)
 
 
@@ -86,12 +86,12 @@ class _Panel:
         self._room, self._slope = np.full((2, 2), np.nan), np.zeros((2, 2))
 
     def __call__(self, renderer: Any = None, **options: Any) -> Bbox:
-        """The box that `ax.get_tightbbox` would give, by the model."""
+        """Return the box that `ax.get_tightbbox` would give, by the model."""
         frame = self._frame(renderer)
         return Bbox(frame + self._model(frame)).transformed(self.ax.figure.transFigure)
 
     def measure(self, renderer: Any) -> float:
-        """Measure the panel in its place; returns the largest error of the model there, as a share of the figure."""
+        """Measure the panel in its place; return the largest error of the model there, as a share of the figure."""
         frame = self._frame(renderer)
         if np.abs(frame - self._at).max() <= _AT_REST:
             return 0.0
@@ -108,7 +108,7 @@ class _Panel:
         return float(np.nan_to_num(np.abs(error), nan=np.inf).max())
 
     def _frame(self, renderer: Any) -> np.ndarray:
-        """The panel in its place, as high and wide as equal units or the shape of a colour bar leave it."""
+        """Return the panel in its place, as high and wide as equal units or the shape of a colour bar leave it."""
         locator: Any = self.ax.get_axes_locator()  # None for most
         self.ax.apply_aspect(locator(self.ax, renderer) if locator else None)
         return self.ax.get_position().get_points()
@@ -119,7 +119,7 @@ class _Panel:
 
 @contextmanager
 def measured_once(figure: Figure) -> Iterator[None]:
-    """Meanwhile a spine or an axis is measured once in each place; nothing but places may change until the end.
+    """Measure each spine and axis once in each place in the block; nothing but places may change until the end.
 
     A spine updates all ticks of its axis whenever it is asked for its extent, and a title those of the vertical axis.
     """
@@ -132,7 +132,7 @@ def measured_once(figure: Figure) -> Iterator[None]:
 
 
 def _kept(measure: Callable[..., Any], ax: Axes) -> Callable[..., Any]:
-    """The measure with its last answer kept, as long as the axes stay in their place and the renderer is the same.
+    """Keep the last answer of the measure, as long as the axes stay in their place and the renderer is the same.
 
     Its options make no difference here: a layout leaves out the length of a label along its axis, and a title asks for
     what is across.
@@ -149,7 +149,7 @@ def _kept(measure: Callable[..., Any], ax: Axes) -> Callable[..., Any]:
 
 
 def _spine_box(spine: Spine) -> Callable[..., Any]:
-    """The extent of a spine with the length of its ticks, which are up to date: its axis is always asked before."""
+    """Return the extent of a spine with its ticks, which are up to date: its axis is always asked before."""
     axis, side = spine.axis, {"left": 0, "bottom": 1, "right": 2, "top": 3}.get(spine.spine_type)
     if axis is None or side is None or spine.get_position() != ("outward", 0.0) or spine.get_bounds() is not None:
         return spine.get_window_extent  # an outline, a part of a side, or one that stands elsewhere
@@ -178,7 +178,7 @@ def _at_resolution(figure: Figure, dpi: float) -> Iterator[None]:
 
 @contextmanager
 def _replaced(parts: list[tuple[Artist, str, Callable[..., Any]]]) -> Iterator[None]:
-    """Methods of single artists are others meanwhile."""
+    """Replace methods of single artists in the block."""
     for artist, name, method in parts:
         setattr(artist, name, method)
     try:

@@ -34,7 +34,7 @@ _LONGEST = 2000  # layers
 
 @themed
 def bode(system: Any, omega: Any = None, *, a: float | None = None, log: bool | None = None, title: str = "") -> Figure:
-    """Magnitude (dB) and phase (degrees, unwrapped) of L(e^{iw}), or of any system.
+    """Draw magnitude (dB) and phase (degrees, unwrapped) of L(e^{iw}), or of any system.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def bode(system: Any, omega: Any = None, *, a: float | None = None, log: bool | 
 def nyquist(
     system: Any, omega: Any = None, *, a: float | None = None, margins: bool = True, ax: Axes | None = None
 ) -> Axes:
-    """L(e^{iw}) with -1, the unit circle, the margins in words and the disk of the modulus margin.
+    """Draw L(e^{iw}) with -1, the unit circle, the margins in words and the disk of the modulus margin.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def nyquist(
 
 @themed
 def root_locus(system: Any, gains: Any = None, *, a: float | None = None, ax: Axes | None = None) -> Axes:
-    """Poles of 1 + k L = 0 as the gain k grows from 0, with the zeros of L and the poles at k = 1.
+    """Draw the poles of 1 + k L = 0 as the gain k grows from 0, with the zeros of L and the poles at k = 1.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def root_locus(system: Any, gains: Any = None, *, a: float | None = None, ax: Ax
 
 @themed
 def pole_zero(system: Any, *, a: float | None = None, title: str = "", ax: Axes | None = None) -> Axes:
-    """Poles and zeros in the z-plane (s-plane); of a Loop those of its closed loop.
+    """Draw poles and zeros in the z-plane (s-plane); of a Loop those of its closed loop.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ def pole_zero(system: Any, *, a: float | None = None, title: str = "", ax: Axes 
 def step(
     system: Any, layers: int | None = None, *, a: float | None = None, title: str = "", ax: Axes | None = None
 ) -> Axes:
-    """Response to a unit step of the reference (of the input), layer by layer, with the 2 % band about 1.
+    """Draw the response to a unit step of the reference (of the input), layer by layer, with the 2 % band about 1.
 
     Parameters
     ----------
@@ -280,7 +280,7 @@ def gain_region(
     slices: int = 61,
     title: str = "",
 ) -> Figure:
-    """The two gains for which every mode of a spectrum is stable, by exact slices, with the gains of the loop marked.
+    """Draw the two gains for which every mode of a spectrum is stable, by exact slices, and mark the gains of the loop.
 
     Parameters
     ----------
@@ -324,7 +324,7 @@ def gain_region(
 
 
 def _phase(values: np.ndarray) -> np.ndarray:
-    """Degrees, without jumps of 360; a gap where there is no response."""
+    """Return the phase in degrees, without jumps of 360 and with a gap where there is no response."""
     phase = np.full(len(values), np.nan)
     there = np.isfinite(values)
     phase[there] = np.degrees(np.unwrap(np.angle(values[there])))
@@ -343,7 +343,7 @@ def _frequency_axis(ax: Axes, base: float | None, log: bool) -> None:
 
 
 def _frame(ax: Axes) -> None:
-    """Limits of the magnitude without the first hundredth of the axis, where an integrator grows beyond all limits."""
+    """Limit the magnitude without the first hundredth of the axis, where an integrator grows beyond all limits."""
     curves = [np.asarray(line.get_data()) for line in ax.lines]
     shown = np.concatenate([y[w >= 0.01 * np.max(w)] for w, y in curves])
     low, high = np.nanmin(shown, initial=0.0), np.nanmax(shown, initial=0.0)
@@ -352,7 +352,7 @@ def _frame(ax: Axes) -> None:
 
 
 def _closed_poles(loop: Any, gains: np.ndarray) -> np.ndarray:
-    """Eigenvalues of A - k B (1 + k D)^-1 C for each k, (m, n)."""
+    """Return the eigenvalues of A - k B (1 + k D)^-1 C for each k, (m, n)."""
     a, b, c, d = loop.A, loop.B, loop.C, float(loop.D[0, 0])
     if np.any(1 + gains * d == 0):
         raise InputError("root_locus: at one of the gains 1 + k D = 0, where the loop is not defined")
@@ -360,7 +360,7 @@ def _closed_poles(loop: Any, gains: np.ndarray) -> np.ndarray:
 
 
 def _gains(loop: Any) -> np.ndarray:
-    """From 0 to a gain a thousand times that of |L| = 1 nearby, with steps that move no visible pole far."""
+    """Return gains from 0 to a thousand times that of |L| = 1 nearby, with steps that move no visible pole far."""
     from ctrlattn.stability.modes.gain_polynomials import branches
 
     scale = 1.0 if loop.dt else float(np.max(np.abs(loop.poles()), initial=1.0))

@@ -13,7 +13,7 @@ _LABELLED = 6  # with more curves than this, none has a label
 
 @themed
 def lyapunov_spectrum(running: np.ndarray, *, title: str = "", unit: str = "layer") -> Figure:
-    """The running estimate of each exponent, and its final value with the range of its second half.
+    """Draw the running estimate of each exponent, and its final value with the range of its second half.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def lyapunov_spectrum(running: np.ndarray, *, title: str = "", unit: str = "laye
 
 @themed
 def lyapunov_spectra(running: Mapping[str, np.ndarray], *, title: str = "", unit: str = "layer") -> Figure:
-    """Running estimate of the largest exponent of several systems, and the final spectrum of each.
+    """Draw the running estimate of the largest exponent of several systems, and the final spectrum of each.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def lyapunov_spectra(running: Mapping[str, np.ndarray], *, title: str = "", unit
 
 
 def _ended(ax: Axes, finite: np.ndarray, unit: str) -> None:
-    """The final estimates in order, with the range of their second half, and marks for exponents of -inf."""
+    """Draw the final estimates in order, with the range of their second half, and marks for exponents of -inf."""
     rank = np.arange(1, finite.shape[1] + 1)
     half = finite[len(finite) // 2 :]
     there = np.isfinite(finite[-1])
@@ -122,7 +122,7 @@ def bifurcation(
     ylabel: str = "State",
     title: str = "",
 ) -> Figure:
-    """Bifurcation diagram: the states after the transient over the gain, and below it the largest Lyapunov exponent.
+    """Draw a bifurcation diagram: the states after the transient over the gain, and below it the largest exponent.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ _BETWEEN = 0.62  # inches for title and labels of a panel
 
 @themed
 def narrow_svg(figure: Figure, prefix: str) -> str:
-    """Rearrange the figure for 3.6 inches; returns it as `inline_svg` does. The figure stays as rearranged.
+    """Rearrange the figure for 3.6 inches, where it stays so, and return it as `inline_svg` does.
 
     Panels of a row with one or two come below one another, those of a longer row in pairs. Legends stand under them.
 
@@ -49,7 +49,7 @@ def _settle(figure: Figure) -> None:
 
 
 def rearrange(figure: Figure) -> None:
-    """The panels in a grid of two columns and of rows as high as they need."""
+    """Put the panels into a grid of two columns and of rows as high as they need."""
     legend = _legend(figure)
     rows = _rows(figure)
     bar = 0.9 if any(ax.get_subplotspec() is None for ax in figure.axes) else 0.0  # a colour bar with its label
@@ -69,7 +69,7 @@ def rearrange(figure: Figure) -> None:
 
 
 def _rows(figure: Figure) -> list[list[list[Axes]]]:
-    """Rows of one or two places, each with the axes that share it, in the order of reading; up to 3 come singly."""
+    """Return rows of one or two places, each with the axes that share it, as they are read; up to 3 come singly."""
     gridded = [ax for ax in figure.axes if ax.get_subplotspec() is not None and ax.get_visible()]
     alone = any(ax.get_subplotspec() is None for ax in figure.axes)  # beside a colour bar there is no room for two
     lines: dict[float, dict[float, list[Axes]]] = {}
@@ -88,7 +88,7 @@ def _rows(figure: Figure) -> list[list[list[Axes]]]:
 
 
 def _height(row: list[list[Axes]], bar: float) -> float:
-    """Inches: as high as equal units ask for, else one height for all; more for a title or label of several lines."""
+    """Return a row's inches: as equal units ask, else the same for all; more for titles or labels of several lines."""
     wide = (_WIDTH - bar - 0.55 * len(row)) / len(row)
     ax = row[0][0]
     letters = int(_WIDTH / len(row) / _LETTER) - 6
@@ -101,7 +101,7 @@ def _height(row: list[list[Axes]], bar: float) -> float:
 
 
 def _label(ax: Axes, *, first: bool, letters: int, height: float) -> None:
-    """Titles and labels are wrapped to the panel; panels that stand alone now show their own scale."""
+    """Wrap titles and labels to the panel; panels that stand alone now show their own scale."""
     titles = {ax.get_title(loc="left"), ax.get_title(loc="center")}
     for text in ax.get_children():
         if isinstance(text, Text) and text.get_text() and text.get_text() in titles:
@@ -112,7 +112,7 @@ def _label(ax: Axes, *, first: bool, letters: int, height: float) -> None:
 
 
 def _legend(figure: Figure) -> float:
-    """All legends of the figure as one under it; returns the inches that it takes."""
+    """Put all legends of the figure as one under it; return the inches that it takes."""
     legends = [*figure.legends, *(legend for ax in figure.axes if (legend := ax.get_legend()) is not None)]
     entries: dict[str, Any] = {}
     for legend in legends:
@@ -137,7 +137,7 @@ def _remove(figure: Figure, legend: Legend) -> None:
 
 
 def _head(figure: Figure) -> float:
-    """The title of the whole figure, wrapped; returns its inches."""
+    """Wrap the title of the whole figure; return its inches."""
     title = figure.get_suptitle()
     if not title:
         return 0.05
@@ -147,7 +147,7 @@ def _head(figure: Figure) -> float:
 
 
 def _wrapped(text: str, letters: int) -> str:
-    """Lines of at most so many letters; a formula is one word.
+    """Split into lines of at most so many letters; a formula is one word.
 
     >>> _wrapped("a long title", 8)
     'a long\\ntitle'

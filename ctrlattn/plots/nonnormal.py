@@ -23,7 +23,7 @@ def pseudospectrum_contours(
     title: str = "Pseudospectra",
     ax: Axes | None = None,
 ) -> Axes:
-    """Contours of sigma_min at powers of ten, with the eigenvalues and the border of stability.
+    """Draw contours of sigma_min at powers of ten, with the eigenvalues and the border of stability.
 
     Inside the contour 10^-k lies every pole that a perturbation of norm 10^-k can cause. Where such a contour leaves
     the unit circle (the left half-plane), a perturbation of that size can make the loop unstable.
@@ -73,7 +73,7 @@ def pseudospectrum_contours(
 def transient_growth(
     growth: Any, *, title: str = "Growth before settling", unit: str = "layers", ax: Axes | None = None
 ) -> Axes:
-    """||A^k|| on a logarithmic axis, with its upper bound, the spectral radius^k, and the Kreiss bounds of its peak.
+    """Draw ||A^k|| on a logarithmic axis, with its upper bound, spectral radius^k, and the Kreiss bounds of its peak.
 
     Parameters
     ----------
@@ -120,5 +120,5 @@ def transient_growth(
 
 
 def _shown(values: np.ndarray) -> np.ndarray:
-    """Whether each value can be shown on a logarithmic axis without overflow."""
+    """Tell of each value whether it can be shown on a logarithmic axis without overflow."""
     return (values > 1e-140) & (values < 1e140)

@@ -11,7 +11,7 @@ from ctrlattn.plots.style import axes_of, escape, legend, styles, themed
 
 @themed
 def explained_variance(curves: Mapping[str, tuple[Sequence[float], Any]], *, ax: Axes | None = None) -> Axes:
-    """Explained share of the variance over L0, on a logarithmic axis.
+    """Draw the explained share of the variance over L0, on a logarithmic axis.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def explained_variance(curves: Mapping[str, tuple[Sequence[float], Any]], *, ax:
 
 @themed
 def feature_frequency(frequency: Any, *, ax: Axes | None = None) -> Axes:
-    """Histogram of features over the share of examples that have them, on a logarithmic axis.
+    """Draw a histogram of features over the share of examples that have them, on a logarithmic axis.
 
     The label of the axis gives the number of features that never occur.
 

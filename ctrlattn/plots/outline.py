@@ -20,10 +20,10 @@ _SAME = 1e-6
 
 
 def stable_polygons(loop: Loop) -> list[np.ndarray]:
-    """Closed polygons, complex (k,), around the attention eigenvalues a for which the loop is stable.
+    """Return closed polygons, complex (k,), around the attention eigenvalues a for which the loop is stable.
 
-    The stable side is to the left, so that holes run clockwise. None of them: no mode is stable, or with feedback = 0
-    no mode decides.
+    The stable side is to the left, so that holes run clockwise. There is none of them where no mode is stable, or where
+    no mode decides since feedback = 0.
 
     >>> import numpy as np
     >>> from ctrlattn import PID, CausalMean
@@ -39,14 +39,14 @@ def stable_polygons(loop: Loop) -> list[np.ndarray]:
 
 
 def compound_path(polygons: list[np.ndarray]) -> Path:
-    """Polygons as one path, to fill by the rule of nonzero winding."""
+    """Join polygons to one path, to fill by the rule of nonzero winding."""
     return Path.make_compound_path(
         *(Path(np.column_stack([p.real, p.imag])[[*range(len(p)), 0]], closed=True) for p in polygons)
     )
 
 
 def _curve(controller: object) -> list[np.ndarray]:
-    """Finite pieces of alpha(w) for -pi <= w <= pi, with chords that are short."""
+    """Return finite pieces of alpha(w) for -pi <= w <= pi, with chords that are short."""
     omega = np.linspace(0.0, np.pi, 513)
     for _ in range(_ROUNDS):
         alpha = region_boundary(controller, omega)
@@ -64,7 +64,7 @@ def _curve(controller: object) -> list[np.ndarray]:
 
 
 def _arcs(pieces: list[np.ndarray]) -> list[np.ndarray]:
-    """The pieces, cut where they meet themselves or each other."""
+    """Cut the pieces where they meet themselves or each other."""
     start = np.concatenate([piece[:-1] for piece in pieces])
     end = np.concatenate([piece[1:] for piece in pieces])
     cuts: list[list[tuple[float, complex]]] = [[] for _ in start]
@@ -85,7 +85,7 @@ def _arcs(pieces: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _crossings(start: np.ndarray, end: np.ndarray) -> list[tuple[int, int, float, float, complex]]:
-    """(i, j, t, s, point) of every two chords that meet inside, chords i < j that are not neighbours."""
+    """Return (i, j, t, s, point) of every two chords that meet inside, chords i < j that are not neighbours."""
     hits = []
     way = end - start
     for i in range(len(start) - 2):
@@ -101,7 +101,7 @@ def _crossings(start: np.ndarray, end: np.ndarray) -> list[tuple[int, int, float
 
 
 def _with_stable_left(controller: object, arc: np.ndarray) -> np.ndarray | None:
-    """The arc, or its reverse, with the stable side to its left; None where both sides are alike."""
+    """Return the arc, or its reverse, with the stable side to its left; None where both sides are alike."""
     middle = len(arc) // 2
     way = arc[middle] - arc[middle - 1]
     point = (arc[middle] + arc[middle - 1]) / 2
@@ -113,7 +113,7 @@ def _with_stable_left(controller: object, arc: np.ndarray) -> np.ndarray | None:
 
 
 def _joined(arcs: list[np.ndarray]) -> list[np.ndarray]:
-    """Closed polygons: each arc goes on with one that begins where it ends."""
+    """Join arcs to closed polygons: each arc goes on with one that begins where it ends."""
     polygons, rest = [], list(arcs)
     while rest:
         polygon = rest.pop()

@@ -27,7 +27,7 @@ def spectrum_over_regions(
     *,
     shares: Mapping[str, Mapping[str, float]],
 ) -> Figure:
-    """Eigenvalues of real attention matrices over the stability region of each controller; unstable areas are hatched.
+    """Draw eigenvalues of real attention over the stability region of each controller; unstable areas are hatched.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def nyquist_curves(
     unit: str = "layers",
     ax: Axes | None = None,
 ) -> Axes:
-    """L(e^{iw}) for w > 0 and its mirror image, with -1, the unit circle and the disks of the modulus margins.
+    """Draw L(e^{iw}) for w > 0 and its mirror image, with -1, the unit circle and the disks of the modulus margins.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def nyquist_curves(
 
 @themed
 def nyquist_panels(responses: Mapping[str, np.ndarray], radii: Mapping[str, float]) -> Figure:
-    """The Nyquist curve of each loop in a panel of its own, with the disk around -1 that it keeps clear.
+    """Draw the Nyquist curve of each loop in a panel of its own, with the disk around -1 that it keeps clear.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def root_locus_branches(
     continuous: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
-    """Closed-loop poles as the overall gain grows, in the z-plane (s-plane), with the border of stability.
+    """Draw closed-loop poles as the overall gain grows, in the z-plane (s-plane), with the border of stability.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def root_loci(
     *,
     marks: Mapping[str, Mapping[str, Any]],
 ) -> Figure:
-    """`root_locus_branches` of several loops side by side; the arguments are mappings by the name of the loop.
+    """Draw `root_locus_branches` of several loops side by side; the arguments are mappings by the name of the loop.
 
     Examples
     --------
@@ -239,7 +239,7 @@ def poles_and_zeros(
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Poles (filled) and zeros (circles); in the z-plane with lines of equal damping and natural frequency.
+    """Draw poles (filled) and zeros (circles); in the z-plane with lines of equal damping and natural frequency.
 
     Examples
     --------
@@ -262,7 +262,7 @@ def poles_and_zeros(
 
 
 def _plane(ax: Axes, shown: Sequence[Any], continuous: bool) -> None:
-    """The z-plane about the unit circle, or the s-plane about what is shown."""
+    """Draw the z-plane about the unit circle, or the s-plane about what is shown."""
     if not continuous:
         _z_grid(ax)
         ax.set(xlim=(-1.6, 1.6), ylim=(-1.3, 1.3), aspect="equal", ylabel="Im z")
@@ -274,7 +274,7 @@ def _plane(ax: Axes, shown: Sequence[Any], continuous: bool) -> None:
 
 
 def _z_grid(ax: Axes) -> None:
-    """Unit circle, and z = exp(s) for constant damping ratio and for constant natural frequency (rad/layer)."""
+    """Draw the unit circle, and z = exp(s) for constant damping ratio and constant natural frequency (rad/layer)."""
     ax.grid(False)
     ax.plot(_CIRCLE.real, _CIRCLE.imag, color="black", linewidth=1.1)
     style: dict[str, Any] = {"color": "#c9ced6", "linewidth": 0.7, "zorder": 0}
@@ -297,7 +297,7 @@ def _z_grid(ax: Axes) -> None:
 
 
 def _arrow(ax: Axes, curve: np.ndarray, colour: str) -> None:
-    """An arrow in the direction of growing frequency, at a point of the curve inside the frame."""
+    """Draw an arrow in the direction of growing frequency, at a point of the curve inside the frame."""
     inside = np.flatnonzero(np.abs(curve) < 1.6)
     if len(inside) < 4:
         return

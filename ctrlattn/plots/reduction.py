@@ -12,7 +12,7 @@ from ctrlattn.plots.style import axes_of, figure, sparse_markers, styles, themed
 
 @themed
 def importance(scores: Mapping[str, np.ndarray], gone: Mapping[str, tuple[int, ...]]) -> Figure:
-    """Mean (line) and maximum (dots) of 1 - cos(x, x + F), layer by layer; a ring marks a dropped sublayer.
+    """Draw mean (line) and maximum (dots) of 1 - cos(x, x + F), layer by layer; a ring marks a dropped sublayer.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def importance(scores: Mapping[str, np.ndarray], gone: Mapping[str, tuple[int, .
 
 @themed
 def predicted(cost: np.ndarray, *, ax: Axes | None = None) -> Axes:
-    """Predicted change of the loss over the number of sublayers that gains replace.
+    """Draw the predicted change of the loss over the number of sublayers that gains replace.
 
     Examples
     --------

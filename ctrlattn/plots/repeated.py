@@ -24,7 +24,7 @@ def loss_over_passes(
     *,
     ax: Axes | None = None,
 ) -> Axes:
-    """Change of the loss against the number of passes, law by law, with standard errors; linear near 0, then log.
+    """Draw the change of the loss against the passes, law by law, with standard errors; linear near 0, then log.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def loss_over_passes(
 
 @themed
 def motion_over_passes(residual: Mapping[str, np.ndarray], norm: Mapping[str, np.ndarray]) -> Figure:
-    """|F(h) - h|/|h| before each pass, and |h|/|h_0| after each, law by law; both logarithmic.
+    """Draw |F(h) - h|/|h| before each pass, and |h|/|h_0| after each, law by law; both are logarithmic.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def motion_over_passes(residual: Mapping[str, np.ndarray], norm: Mapping[str, np
 
 
 def plane_around(modes: np.ndarray, edge: float) -> tuple[np.ndarray, np.ndarray]:
-    """(Re, Im) of a part of the plane that holds the eigenvalues, the unit circle and `edge`, (121,) each.
+    """Return (Re, Im) of a part of the plane that holds the eigenvalues, the unit circle and `edge`, (121,) each.
 
     Its units are drawn equal on both axes, so that it is neither a strip nor a tower.
 
@@ -103,7 +103,7 @@ def modes_over_regions(
     regions: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
     edges: Mapping[str, float],
 ) -> Figure:
-    """Eigenvalues of J over the region that each law leaves stable, in equal units; the unstable area is hatched.
+    """Draw eigenvalues of J over the region that each law leaves stable, in equal units; the unstable area is hatched.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def modes_over_regions(
 def rightmost_over_depth(
     spans: Sequence[tuple[int, int]], rightmost: np.ndarray, largest: np.ndarray, *, edge: float, ax: Axes | None = None
 ) -> Axes:
-    """Largest real part and largest modulus of the eigenvalues of J, span by span over depth.
+    """Draw the largest real part and the largest modulus of the eigenvalues of J, span by span over depth.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def rightmost_over_depth(
 
 
 def _whole_passes(ax: Axes, most: int) -> None:
-    """Passes as whole numbers; far counts on a logarithmic axis, since they double."""
+    """Show passes as whole numbers; far counts stand on a logarithmic axis, since they double."""
     if most > 8:
         ax.set_xscale("log", base=2)
         ticks = [2**i for i in range(most.bit_length()) if 2**i <= most]

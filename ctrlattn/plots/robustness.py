@@ -28,7 +28,7 @@ def gain_regions(
     boundaries: Mapping[str, Sequence[np.ndarray]] | None = None,
     marks: Mapping[str, tuple[float, float]] | None = None,
 ) -> Figure:
-    """Stable regions in the plane of two gains, one panel per region; slices are filled, boundary curves are black.
+    """Draw stable regions of two gains, one panel per region; slices are filled, boundary curves are black.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def refine_slices(
     slices: Mapping[str, Sequence[Sequence[tuple[float, float]]]],
     slices_of: Callable[[str, np.ndarray], Sequence[Sequence[tuple[float, float]]]],
 ) -> tuple[np.ndarray, dict[str, list[Sequence[tuple[float, float]]]]]:
-    """More slices towards the tips of all regions, where an interval begins or ends: halved until no step shows.
+    """Add slices towards the tips of all regions, where an interval begins or ends: halve until no step shows.
 
     >>> at, region = refine_slices(np.array([0.0, 1.0]), {"P": [[], [(0, 1)]]}, lambda _, x: [[(0, 1)]] * len(x))
     >>> float(at[1])
@@ -97,7 +97,7 @@ def refine_slices(
 
 
 def _strips(first: np.ndarray, slices: list[np.ndarray], half: float) -> list[list[tuple[float, float]]]:
-    """The area between neighbouring slices: straight where both have as many intervals, else each up to the middle."""
+    """Draw the area between neighbouring slices: straight if both have as many intervals, else each to the middle."""
     strips = []
     for i in range(-1, len(first)):
         left, right = slices[max(i, 0)], slices[min(i + 1, len(first) - 1)]
@@ -114,7 +114,7 @@ def _strips(first: np.ndarray, slices: list[np.ndarray], half: float) -> list[li
 
 @themed
 def nyquist_disks(responses: Mapping[str, np.ndarray], disks: Mapping[str, Any]) -> Figure:
-    """`nyquist_disk` of each loop in a panel of its own, where disks of nearly one size do not hide each other.
+    """Draw `nyquist_disk` of each loop in a panel of its own, where disks of nearly one size do not hide each other.
 
     Examples
     --------
@@ -138,7 +138,7 @@ def nyquist_disks(responses: Mapping[str, np.ndarray], disks: Mapping[str, Any])
 def nyquist_disk(
     responses: Mapping[str, np.ndarray], disks: Mapping[str, Any], *, discrete: bool = True, ax: Axes | None = None
 ) -> Axes:
-    """Nyquist curves and, for each, the disk of -1/f that its disk margin excludes, with the point of contact.
+    """Draw Nyquist curves and, for each, the disk of -1/f that its disk margin excludes, with the point of contact.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def harmonic_balance(
     cycles: Mapping[str, complex] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """G(e^{iw}), the locus -1/N(A) of a describing function, and the disk of the circle criterion.
+    """Draw G(e^{iw}), the locus -1/N(A) of a describing function, and the disk of the circle criterion.
 
     An oscillation is predicted where the two curves cross. None is possible where the curve of G neither enters nor
     encircles the disk.
@@ -233,7 +233,7 @@ def harmonic_balance(
 
 
 def _forbidden(ax: Axes, low: float, high: float) -> None:
-    """The disk with the diameter from -1/low to -1/high; a half plane for low = 0."""
+    """Draw the disk with the diameter from -1/low to -1/high; a half plane for low = 0."""
     words = f"circle criterion, sector [{low:g}, {high:g}]"
     if low <= 0:
         ax.axvspan(-1e9, -1 / high, facecolor="#f3f4f6", hatch="////", edgecolor="#b3bac4", label=words, zorder=0)

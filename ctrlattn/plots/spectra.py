@@ -25,7 +25,7 @@ _IN_A_ROW = 4  # panels of laws
 
 @themed
 def spectra(given: Any, loop: Loop | None = None, *, title: str = "", ax: Axes | None = None) -> Axes:
-    """Eigenvalues a of attention, over the region where a loop is stable.
+    """Draw eigenvalues a of attention, over the region where a loop is stable.
 
     Spectra that are real, as those of causal attention are, become a histogram, since their points would hide each
     other; others become points of the plane, with the unit circle.
@@ -82,7 +82,7 @@ def spectra(given: Any, loop: Loop | None = None, *, title: str = "", ax: Axes |
 def spectra_by_network(
     eigenvalues: Mapping[str, np.ndarray], loops: Mapping[str, Loop], shares: Mapping[str, Mapping[str, float]]
 ) -> Figure:
-    """A row for each network: a density with the stable intervals of all laws, or the plane once for each law.
+    """Draw a row for each network: a density with the stable intervals of all laws, or the plane once for each law.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def _with_intervals(
     loops: Mapping[str, Loop],
     shares: Mapping[str, float],
 ) -> None:
-    """The density above, and below it one bar a law, where a mode is stable."""
+    """Draw the density above, and below it one bar for each law, where a mode is stable."""
     from ctrlattn.stability.modes.regions import mode_intervals
 
     upper = fig.add_subplot(grid[0])
@@ -153,7 +153,7 @@ def _law_by_law(
     loops: Mapping[str, Loop],
     shares: Mapping[str, float],
 ) -> None:
-    """The plane once for each law; the panels have one frame."""
+    """Draw the plane once for each law; the panels have one frame."""
     columns = grid.ncols
     for i, (law, loop) in enumerate(loops.items()):
         ax = fig.add_subplot(grid[i // columns, i % columns])
@@ -224,7 +224,7 @@ def _is_mapping(given: Any) -> bool:
 
 
 def _eigenvalues(item: Any) -> np.ndarray:
-    """Eigenvalues (m,) of what a person has; complex."""
+    """Return the eigenvalues (m,) of what a person has; they are complex."""
     from ctrlattn.stability import attention_spectrum
 
     if hasattr(item, "data_vars"):
@@ -244,7 +244,7 @@ def _eigenvalues(item: Any) -> np.ndarray:
 
 
 def _numbers(item: Any) -> np.ndarray:
-    """The numbers of an array of numpy or torch, or of a list; nothing else is one."""
+    """Return the numbers of an array of numpy or torch, or of a list; nothing else is one."""
     try:
         values = np.asarray(item.detach().cpu() if hasattr(item, "detach") else item)
     except ValueError:

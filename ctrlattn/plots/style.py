@@ -95,7 +95,7 @@ class NotebookAxes(Axes):
 
 
 def figure(width: float = 7.2, height: float = 3.4) -> Figure:
-    """A figure that pyplot does not know of; sizes in inches.
+    """Make a figure that pyplot does not know of; sizes in inches.
 
     >>> figure().get_size_inches().tolist()
     [7.2, 3.4]
@@ -106,7 +106,7 @@ def figure(width: float = 7.2, height: float = 3.4) -> Figure:
 
 
 def panels_of(count: int, most: int, height: float, margin: float) -> tuple[Figure, np.ndarray]:
-    """A figure of equal panels that share their axes, (rows, columns), `most` in a row; what is left over is hidden.
+    """Make a figure of equal panels that share their axes, (rows, columns), `most` in a row; a rest is hidden.
 
     `height` of a row and `margin` for titles and the legend are in inches.
 
@@ -123,7 +123,7 @@ def panels_of(count: int, most: int, height: float, margin: float) -> tuple[Figu
 
 
 def axes_of(ax: Axes | None, height: float = 3.4) -> Axes:
-    """The given axes, or the only axes of a new figure.
+    """Return the given axes, or the only axes of a new figure.
 
     >>> axes_of(None)._repr_png_()[1:4]
     b'PNG'
@@ -132,12 +132,12 @@ def axes_of(ax: Axes | None, height: float = 3.4) -> Axes:
 
 
 def figure_of(ax: Axes) -> Figure:
-    """The figure that holds the axes."""
+    """Return the figure that holds the axes."""
     return cast(Figure, ax.figure)
 
 
 def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Colour, marker and dash by name; a preset has the same in every figure."""
+    """Return colour, marker and dash by name; a preset has the same in every figure."""
     taken = {_KNOWN[name][0] for name in names if name in _KNOWN}
     free = cycle([colour for colour in COLOURS if colour not in taken])
     others = [name for name in names if name not in _KNOWN]
@@ -150,18 +150,18 @@ def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def sparse_markers(points: int, index: int, count: int = 12) -> dict[str, Any]:
-    """About `count` markers per curve, shifted from curve to curve so that they do not hide each other."""
+    """Return about `count` markers per curve, shifted from curve to curve so that they do not hide each other."""
     step = max(points // count, 1)
     return {"markevery": (index * step // 4 % step if step > 1 else 0, step)}
 
 
 def escape(label: str) -> str:
-    """A label that matplotlib shows literally: no mathtext, no line breaks, no unprintable characters."""
+    """Return a label that matplotlib shows literally: no mathtext, no line breaks, no unprintable characters."""
     return "".join(ch if ch.isprintable() else "·" for ch in label).replace("$", r"\$")
 
 
 def decibel(magnitude: Any) -> np.ndarray:
-    """20 log10 |x| in dB; zero becomes a gap, not a warning."""
+    """Return 20 log10 |x| in dB; zero becomes a gap, not a warning."""
     size = np.abs(np.asarray(magnitude))
     return np.where(size > 0, 20 * np.log10(np.where(size > 0, size, 1.0)), np.nan)
 
@@ -175,7 +175,7 @@ def nyquist_line(ax: Axes, limit: float = np.pi, unit: str = "layer") -> None:
 
 
 def legend(ax: Axes, **options: Any) -> None:
-    """A legend below the axes, where it hides no curve."""
+    """Put a legend below the axes, where it hides no curve."""
     handles, labels = ax.get_legend_handles_labels()
     if handles:
         columns = min(len(handles), 3, max(1, int(7.0 / (0.6 + 0.07 * max(map(len, labels))))))
@@ -231,7 +231,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def inline_svg(path: str | os.PathLike[str], prefix: str) -> str:
-    """An SVG file as an <svg> element to put into HTML; its ids carry `prefix`, so that several do not clash.
+    """Return an SVG file as an <svg> element to put into HTML; its ids carry `prefix`, so that several do not clash.
 
     A page may give a colour another value: #1f4e79 is the variable --m-1f4e79, with the colour itself as the default.
 
@@ -245,7 +245,7 @@ def inline_svg(path: str | os.PathLike[str], prefix: str) -> str:
 
 
 def svg_element(text: str, prefix: str) -> str:
-    """The text of an SVG file as an element of a page, as for `inline_svg`."""
+    """Return the text of an SVG file as an element of a page, as for `inline_svg`."""
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'(\bid="|xlink:href="#|url\(#)', lambda match: f"{match[1]}{prefix}-", text)
     return re.sub(r"\b(fill|stroke): (#([0-9a-f]{6}))\b", r"\1: var(--m-\3, \2)", text)

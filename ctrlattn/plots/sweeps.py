@@ -31,14 +31,14 @@ class Ticks(NamedTuple):
 def value_map(
     x: Ticks, y: Ticks, values: np.ndarray, name: str, best: tuple[int, int] | None, *, title: str = ""
 ) -> Axes:
-    """One output over two axes; where it is no finite number the ground is grey.
+    """Draw one output over two axes; where it is no finite number the ground is grey.
 
     Parameters
     ----------
     x, y : Ticks
     values : (len(y), len(x))
     name : str
-        Of the output, with its unit.
+        Name of the output, with its unit.
     best : (place in y, place in x), optional
         It is marked.
     title : str
@@ -77,7 +77,7 @@ def value_map(
 
 @themed
 def value_slices(x: Ticks, values: Mapping[str, np.ndarray], best: int | None) -> Figure:
-    """One panel for each output along one axis; a value that is no finite number is a gap.
+    """Draw one panel for each output along one axis; a value that is no finite number is a gap.
 
     Examples
     --------
@@ -97,7 +97,7 @@ def value_slices(x: Ticks, values: Mapping[str, np.ndarray], best: int | None) -
 
 @themed
 def value_points(x: Ticks, values: Mapping[str, np.ndarray], best: int | None) -> Figure:
-    """One panel for each output: every cell of a sample against one axis.
+    """Draw one panel for each output: every cell of a sample against one axis.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def _panels(count: int, height: float = 2.8) -> tuple[Figure, list[Axes]]:
 
 
 def _mark(ax: Axes, axis: Ticks, which: str) -> None:
-    """Name, scale and, of texts, the names on one axis of a panel."""
+    """Mark one axis of a panel: its name, its scale and, of texts, the names."""
     (ax.set_xlabel if which == "x" else ax.set_ylabel)(escape(axis.name))
     if axis.places is not axis.values:
         every = max(len(axis.values) // _TICKS, 1)

@@ -17,14 +17,14 @@ _INTEGRATOR = 1e-9  # a pole or zero this near to z = 1 (s = 0) stands for one t
 
 
 def open_loops(given: Any, a: Any, quantity: str) -> dict[str, Any]:
-    """Systems by name; of a Loop the transfer L(z) = C(z)/(z - alpha) of mode a, broken at the controller."""
+    """Return systems by name; of a Loop the transfer L(z) = C(z)/(z - alpha) of mode a, broken at the controller."""
     from ctrlattn.linear import loop_transfer
 
     return _systems(given, a, quantity, loop_transfer)
 
 
 def closed_loops(given: Any, a: Any, quantity: str) -> dict[str, Any]:
-    """Systems by name; of a Loop the closed loop of mode a, from beta r to the state."""
+    """Return systems by name; of a Loop the closed loop of mode a, from beta r to the state."""
     from ctrlattn.linear import mode
 
     return _systems(given, a, quantity, mode)
@@ -71,7 +71,7 @@ def _system(item: Any, a: Any, quantity: str, of_mode: Callable[[Loop, Any], Any
 
 
 def _base(system: Any, quantity: str) -> float | None:
-    """Sampling time, 1 where it is not specified; None of continuous time."""
+    """Return the sampling time, 1 where it is not specified; None of continuous time."""
     from ctrlattn.linear.time_base import is_continuous
 
     if is_continuous(system, quantity):
@@ -80,12 +80,12 @@ def _base(system: Any, quantity: str) -> float | None:
 
 
 def sampling(systems: Mapping[str, Any], quantity: str) -> float | None:
-    """The sampling time that all systems share; None in continuous time."""
+    """Return the sampling time that all systems share; None in continuous time."""
     return _base(next(iter(systems.values())), quantity)
 
 
 def with_states(systems: Mapping[str, Any], quantity: str) -> dict[str, Any]:
-    """The same systems in state space; a measured response has no poles and is refused."""
+    """Return the same systems in state space; a measured response has no poles and is refused."""
     import control
 
     for name, system in systems.items():
@@ -95,7 +95,7 @@ def with_states(systems: Mapping[str, Any], quantity: str) -> dict[str, Any]:
 
 
 def response(system: Any, omega: Any, quantity: str) -> tuple[np.ndarray, np.ndarray]:
-    """(frequencies in rad per unit of time, the response there); frequencies gather about poles and zeros if None."""
+    """Return (frequencies in rad per unit of time, the response there); if None they gather about poles and zeros."""
     import control
 
     from ctrlattn.frequency import frequency_response

@@ -17,7 +17,7 @@ _MANY_LABELS = 40
 
 @themed
 def similarity(matrices: Mapping[str, np.ndarray], labels: Sequence[str], *, highlight: int | None = None) -> Figure:
-    """Token similarity, one heat map per state on the scale -1 to 1; the row `highlight` is framed.
+    """Draw token similarity, one heat map per state on the scale -1 to 1; the row `highlight` is framed.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def similarity(matrices: Mapping[str, np.ndarray], labels: Sequence[str], *, hig
 def heatmap(
     matrix: np.ndarray, *, xlabel: str, ylabel: str, label: str, diverging: bool = False, ax: Axes | None = None
 ) -> Axes:
-    """A matrix as colours with its colour bar; diverging maps are centred on 0.
+    """Draw a matrix as colours with its colour bar; diverging maps are centred on 0.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def heatmap(
 
 @themed
 def token_response(frequency: np.ndarray, gains: Mapping[str, np.ndarray], *, ax: Axes | None = None) -> Axes:
-    """Gain of attention on waves along the tokens, in dB over rad/token; 0 dB passes unchanged.
+    """Draw the gain of attention on waves along the tokens, in dB over rad/token; 0 dB passes unchanged.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def token_response(frequency: np.ndarray, gains: Mapping[str, np.ndarray], *, ax
 
 @themed
 def diversity(depth: np.ndarray, curves: Mapping[str, np.ndarray], *, ylabel: str, ax: Axes | None = None) -> Axes:
-    """A measure of diversity over depth, one curve per network or loop.
+    """Draw a measure of diversity over depth, one curve per network or loop.
 
     Examples
     --------

@@ -11,7 +11,7 @@ from ctrlattn.plots.style import GREY, escape, figure, styles, themed
 
 @themed
 def over_passes(result: Mapping[str, Any]) -> Figure:
-    """Accuracy at the trained size and at larger ones, and the residual, against passes; one curve for each arm.
+    """Draw accuracy at the trained size and at larger ones, and the residual, against passes; one curve for each arm.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def over_passes(result: Mapping[str, Any]) -> Figure:
 
 @themed
 def radii(result: Mapping[str, Any]) -> Figure:
-    """Largest |pole| at the trained passes (median over problems) against the fall of accuracy beyond, by arm.
+    """Draw the largest |pole| at the trained passes (median over problems) against the fall of accuracy beyond, by arm.
 
     Parameters
     ----------

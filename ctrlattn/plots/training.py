@@ -18,7 +18,7 @@ _CURVES = {
 
 @themed
 def compared(result: Mapping[str, Any], scores: Sequence[str]) -> Figure:
-    """Three curves per arm of a comparison, and differences of some scores with 95 % intervals.
+    """Draw three curves per arm of a comparison, and differences of some scores with 95 % intervals.
 
     Parameters
     ----------

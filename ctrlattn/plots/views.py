@@ -17,7 +17,7 @@ from ctrlattn.plots.systems import open_loops, response, sampling
 
 
 def view(result: Any, **options: Any) -> Any:
-    """The picture of a result; the same as `result.plot(**options)`.
+    """Draw the picture of a result; the same as `result.plot(**options)`.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def _trajectory(trajectory: Trajectory, **options: Any) -> Any:
 
 
 def _sizes(signal: np.ndarray) -> np.ndarray:
-    """(layers, 3): quartiles over all tokens of the root mean square of each, nan where it is too large for a float."""
+    """Return quartiles over all tokens of the root mean square of each, (layers, 3); nan where it overflows."""
     with np.errstate(over="ignore", invalid="ignore"):
         size = np.sqrt(np.mean(np.abs(signal) ** 2, axis=-1)).reshape(len(signal), -1)
         quartiles = np.quantile(size, [0.25, 0.5, 0.75], axis=1).T

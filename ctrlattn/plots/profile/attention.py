@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @themed
 def attention_modes(profile: "xr.Dataset") -> Figure:
-    """Eigenvalues of the attention matrices by layer with the ends of the stable intervals, and the unstable share.
+    """Draw the eigenvalues of attention by layer with the ends of the stable intervals, and the unstable share.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def attention_modes(profile: "xr.Dataset") -> Figure:
 
 @themed
 def token_filter(profile: "xr.Dataset") -> Figure:
-    """Gain of attention on waves along the tokens by layer, and on differences between tokens by head.
+    """Draw the gain of attention on waves along the tokens by layer, and on differences between tokens by head.
 
     Examples
     --------

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @themed
 def gains(profile: "xr.Dataset") -> Figure:
-    """Typical and worst-case gain of every layer, and the overlap of leading singular directions of layers.
+    """Draw typical and worst-case gain of every layer, and the overlap of leading singular directions of layers.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def gains(profile: "xr.Dataset") -> Figure:
 
 @themed
 def nonnormality(profile: "xr.Dataset") -> Figure:
-    """Worst-case gain, numerical radius and spectral radius of every layer, and its departure from normality.
+    """Draw worst-case gain, numerical and spectral radius of every layer, and its departure from normality.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def nonnormality(profile: "xr.Dataset") -> Figure:
 
 @themed
 def exponents(profile: "xr.Dataset") -> Figure:
-    """Growth of the leading directions in each layer, and summed up to each depth.
+    """Draw the growth of the leading directions in each layer, and summed up to each depth.
 
     Examples
     --------

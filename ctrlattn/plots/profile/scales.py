@@ -16,7 +16,7 @@ def map_of(
     ax: Axes, matrix: np.ndarray, label: str, *, diverging: bool = False, limit: float | None = None,
     limits: tuple[float, float] | None = None,
 ) -> None:  # fmt: skip
-    """A matrix as colours. A diverging map is centred on 0 and saturates at its largest 2 %, or at `limit`."""
+    """Draw a matrix as colours. A diverging map is centred on 0 and saturates at its largest 2 %, or at `limit`."""
     scale: dict[str, Any] = {"cmap": "cividis"}
     if diverging:
         finite = np.abs(matrix[np.isfinite(matrix)])

@@ -23,7 +23,7 @@ _NAMES = {"attention": "attention", "mlp": "MLP"}
 
 @themed
 def feedback(profile: "xr.Dataset") -> Figure:
-    """Median gain of each sublayer with the spread over the tokens, and the share of the state that it predicts.
+    """Draw the median gain of each sublayer with its spread over tokens, and the share of the state that it predicts.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def feedback(profile: "xr.Dataset") -> Figure:
 
 @themed
 def heads(profile: "xr.Dataset") -> Figure:
-    """Median gain of every head, layers x heads, and the gain of all heads together by source token.
+    """Draw the median gain of every head, layers x heads, and the gain of all heads together by source token.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def heads(profile: "xr.Dataset") -> Figure:
 
 @themed
 def value_maps(profile: "xr.Dataset") -> Figure:
-    """Eigenvalues of W_O W_V of all heads in the complex plane, and the sign of each head.
+    """Draw the eigenvalues of W_O W_V of all heads in the complex plane, and the sign of each head.
 
     Where the stream was measured (part `diversity`) and a norm stands before the attention, each eigenvalue is divided
     by the median size that this norm divides by. It is then the gain of an attention mode of eigenvalue 1.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @themed
 def diversity(profile: "xr.Dataset") -> Figure:
-    """Mean cosine, effective rank and RMS of the tokens over depth.
+    """Draw mean cosine, effective rank and RMS of the tokens over depth.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def diversity(profile: "xr.Dataset") -> Figure:
 
 @themed
 def sinks(profile: "xr.Dataset") -> Figure:
-    """Share of each head's attention that its strongest sink draws, and the largest token norm over depth.
+    """Draw the share of each head's attention that its strongest sink takes, and the largest token norm over depth.
 
     Examples
     --------

@@ -83,7 +83,7 @@ def _factors(material: Material) -> dict[str, dict[str, Interval | None]]:
 
 
 def _confirmed(loop: Loop, region: Sequence[Sequence[Interval]], spectrum: np.ndarray) -> float:
-    """Return the share of gains drawn from the region that leave every mode stable, also modes it did not know."""
+    """Draw gains from the region; return the share that leaves every mode stable, not only those of the region."""
     rng = np.random.default_rng(0)
     slices = [i for i, intervals in enumerate(region) if _clipped(intervals)]
     if not slices:
