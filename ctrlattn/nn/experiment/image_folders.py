@@ -58,14 +58,14 @@ class Images(Sequence[torch.Tensor]):
         return digest(of_files(self.files), _READING)
 
     def is_floating_point(self) -> bool:
-        """True, as for a tensor of pixels."""
+        """Return True, as for a tensor of pixels."""
         return True
 
     def __getitem__(self, rows: Any) -> Any:
         return self._read(rows, None)
 
     def drawn(self, rows: Any, draws: np.ndarray) -> torch.Tensor:
-        """Random parts of .08 to 1 of the area, with sides 3:4 to 4:3 where they fit; about half are mirrored.
+        """Cut random parts of .08 to 1 of the area, with sides 3:4 to 4:3 where they fit; about half are mirrored.
 
         draws (rows, 5) holds numbers in [0, 1): four for random_part, and one that decides whether to mirror.
         """
@@ -95,7 +95,7 @@ class Images(Sequence[torch.Tensor]):
 
 
 def _in_colour(image: Any) -> Any:
-    """Eight bits of red, green and blue, as a viewer shows them: 16 bits are scaled, what is transparent lies on white.
+    """Return eight bits of red, green and blue, as a viewer shows them: 16 bits are scaled, clear pixels lie on white.
 
     PIL's own conversion cuts 16 bits off at 255, so that a grey picture became white, and takes floats of [0, 1] for 0.
     A camera that was held upright says so in the file (EXIF), and a viewer turns the picture.
@@ -123,7 +123,7 @@ def _in_colour(image: Any) -> Any:
 
 
 def middle(width: int, height: int) -> Box:
-    """(left, top, right, bottom) of the square in the middle whose side is 7/8 of the shorter side.
+    """Return (left, top, right, bottom) of the square in the middle whose side is 7/8 of the shorter side.
 
     >>> middle(160, 80)
     (45.0, 5.0, 115.0, 75.0)
@@ -134,7 +134,7 @@ def middle(width: int, height: int) -> Box:
 
 
 def random_part(width: int, height: int, draw: np.ndarray) -> Box:
-    """(left, top, right, bottom) of a random crop; the numbers of `draw` in [0, 1) give area, aspect ratio and place.
+    """Return (left, top, right, bottom) of a random crop; `draw`, in [0, 1), gives area, aspect ratio and place.
 
     Sides that do not fit are shortened. torchvision's RandomResizedCrop draws again instead.
 
@@ -149,7 +149,7 @@ def random_part(width: int, height: int, draw: np.ndarray) -> Box:
 
 
 def folder(path: Path, side: int) -> Data:
-    """Training, validation and test part of a directory of images.
+    """Read training, validation and test part of a directory of images.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def folder(path: Path, side: int) -> Data:
 
 
 def _classes(path: Path) -> tuple[list[str], list[tuple[Path, int]]]:
-    """(names, [(file, label)]), sorted."""
+    """Return (names, [(file, label)]), sorted."""
     names = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
     rows = [
         (file, label)

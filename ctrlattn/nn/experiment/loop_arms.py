@@ -52,7 +52,7 @@ DEFAULT = tuple(name for name in LOOP_ARMS if name != "recall-outer-random")
 
 
 def loop_arm(name: str) -> LoopArm:
-    """The arm of that name.
+    """Return the arm of that name.
 
     Raises
     ------

@@ -36,12 +36,13 @@ def over_passes(
     *,
     after: int = 0,
 ) -> dict[str, list[float]]:
-    """Accuracy and residual after 0, 1, ..., `passes` passes.
+    """Measure accuracy and residual after 0, 1, ..., `passes` passes.
 
     Parameters
     ----------
     law : Passes, optional
-        In the place of the network's own, from pass `after` on. Recall then leads back to the state at that pass.
+        It takes the place of the network's own law from pass `after` on. Recall then leads back to the state at that
+        pass.
 
     Returns
     -------
@@ -67,7 +68,7 @@ def over_passes(
 
 
 def beyond(network: LoopedNetwork, settings: LoopSettings) -> dict[str, Any]:
-    """Accuracy, residual over passes at the trained size and at larger ones, and whether it collapsed."""
+    """Measure accuracy and residual over passes, at the trained size and larger ones, and tell whether it collapsed."""
     network, passes, task = copied(network), settings.trained_passes, task_of(settings.task)
     sizes = {}
     for factor in FACTORS[:1] if task.pooled else FACTORS:  # images have one size
@@ -77,7 +78,7 @@ def beyond(network: LoopedNetwork, settings: LoopSettings) -> dict[str, Any]:
 
 
 def collapsed(accuracy: list[float], passes: int) -> bool | None:
-    """Whether accuracy falls by more than .1 at 2, 4 or 8 times the trained passes; None where it had not learned.
+    """Tell whether accuracy falls by more than .1 at 2, 4 or 8 times the trained passes; None if it had not learned.
 
     >>> collapsed([0.0, 1.0, 1.0, 1.0, 0.8, 1.0, 1.0, 1.0, 1.0], 1), collapsed([0.0, 0.4, 0.1] + [0.1] * 6, 1)
     (True, None)
@@ -88,7 +89,7 @@ def collapsed(accuracy: list[float], passes: int) -> bool | None:
 
 
 def rescued(network: LoopedNetwork, settings: LoopSettings, tuned: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Accuracy over passes under other controllers than the trained loop's, at the trained size.
+    """Measure accuracy over passes under other controllers than the trained loop's, at the trained size.
 
     `from T` acts after the trained passes, with recall to the state there. `blind` is C = 1/2, which nobody chose by a
     measurement. Stopping after T passes is the controller that does nothing more; it needs no curve.
@@ -107,7 +108,7 @@ def rescued(network: LoopedNetwork, settings: LoopSettings, tuned: Mapping[str, 
 
 
 def motion(network: LoopedNetwork, settings: LoopSettings) -> dict[str, Any]:
-    """The largest Lyapunov exponent over passes, and the basin of the fixed point if there is one, of one problem.
+    """Return the largest Lyapunov exponent over passes of one problem, and the basin of its fixed point, if any.
 
     Returns
     -------

@@ -82,7 +82,7 @@ def compare_loops(plan: Plan, out: Path, progress: Progress = silent, *, workers
 def trained(
     settings: LoopSettings, runs: Path, weights: Path, progress: Progress = silent, plan: str = ""
 ) -> dict[str, Any]:
-    """The run of one arm and seed with its forecast at each mark, from its file or trained; `plan` is its digest."""
+    """Read or train the run of one arm and seed, with its forecast at each mark; `plan` is the plan's digest."""
     file, network = weights / f"{_name(settings)}_{_short(settings)}.safetensors", build_loop(settings)
 
     def make() -> dict[str, Any]:
@@ -107,7 +107,7 @@ def trained(
 
 
 def run_beyond(settings: LoopSettings, run: dict[str, Any], weights: Path, past: Path) -> dict[str, Any]:
-    """What a trained run does beyond its passes: at each mark, and at the end with other controllers as well."""
+    """Measure a trained run beyond its passes: at each mark, and at the end with other controllers as well."""
     network = build_loop(settings)
 
     def make() -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _compared(
 
 
 def _forecasts(made: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each arm, seed and mark: what was measured, and what each rule says."""
+    """Return one row for each arm, seed and mark: what was measured, and what each rule says."""
     rows = []
     for run in made:
         for step, said in zip(run["marks"], run["forecasts"], strict=True):
@@ -161,7 +161,7 @@ def _forecasts(made: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _plan_of(plan: Plan) -> dict[str, Any]:
-    """Everything that is fixed before the first run, rules and thresholds of the forecasts included."""
+    """Return everything that is fixed before the first run, rules and thresholds of the forecasts included."""
     return {
         **asdict(plan),
         "settings": without_default(plan.settings),
@@ -176,7 +176,7 @@ def _plan_of(plan: Plan) -> dict[str, Any]:
 
 
 def _written_before(path: Path, content: dict[str, Any], progress: Progress) -> str:
-    """The digest of what is written down before it is put to the test; what is there already has to be the same.
+    """Write down what is put to the test later, and return its digest; what is there already has to be the same.
 
     Raises
     ------
@@ -214,7 +214,7 @@ def _require_unchanged(path: Path, mark: str) -> None:
 
 
 def _states(file: Path, marks: int) -> list[dict[str, torch.Tensor]]:
-    """The state dict of each mark; none where the file is missing or damaged."""
+    """Read the state dict of each mark; there is none where the file is missing or damaged."""
     if not file.exists():
         return []
     try:

@@ -37,7 +37,7 @@ _LEADING = 16
 
 
 def held_out(settings: LoopSettings, size: int | None = None, count: int = EXAMPLES) -> Examples:
-    """Problems for testing, the same for all arms and seeds.
+    """Make problems for testing, the same for all arms and seeds.
 
     >>> held_out(LoopSettings("addition", "plain", 0), count=2)[0].shape
     torch.Size([2, 8, 2])
@@ -47,7 +47,7 @@ def held_out(settings: LoopSettings, size: int | None = None, count: int = EXAMP
 
 
 def forecast(network: LoopedNetwork, settings: LoopSettings, progress: Progress = silent) -> dict[str, Any]:
-    """What is measured at T passes, and what each rule says of more passes.
+    """Return what is measured at T passes, and what each rule says of more passes.
 
     Returns
     -------
@@ -86,20 +86,20 @@ def forecast(network: LoopedNetwork, settings: LoopSettings, progress: Progress 
 
 
 def solved(logits: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-    """Whether all places of each problem are right, (N,)."""
+    """Tell of each problem whether all its places are right, (N,)."""
     right = logits.argmax(-1) == answers
     return right if right.ndim == 1 else right.flatten(1).all(-1)
 
 
 def eigenvalues_at(step: Any, h: torch.Tensor) -> np.ndarray:
-    """The spectrum of J; of a large state the eigenvalues of largest modulus and of largest real part."""
+    """Return the spectrum of J; of a large state the eigenvalues of largest modulus and of largest real part."""
     if h.numel() <= _WHOLE:
         return spectrum(step, h).eigenvalues
     return np.concatenate([spectrum(step, h, _LEADING, which=which).eigenvalues for which in ("LM", "LR")])
 
 
 def tuned_law(measured: Mapping[str, Any], passes: int) -> dict[str, Any]:
-    """A P controller and the least recall with which all measured eigenvalues settle within 4 T passes, by `tune`.
+    """Tune a P controller and the least recall with which all measured eigenvalues settle within 4 T passes.
 
     Returns
     -------

@@ -43,7 +43,7 @@ CLAIMS = (
 def loop_plan(
     task: str, *, seeds: tuple[int, ...] = (0, 1, 2), arms: tuple[str, ...] = DEFAULT, **settings: Any
 ) -> Plan:
-    """The plan of a comparison of loops: arms, seeds, settings, and the tests that are fixed before the runs.
+    """Return the plan of a comparison of loops: arms, seeds, settings, and the tests that are fixed before the runs.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def loop_plan(
     arms : tuple of str
         The first is what the others are compared with.
     **settings
-        Of LoopSettings, other than task, arm and seed.
+        Fields of LoopSettings, other than task, arm and seed.
 
     Raises
     ------
@@ -84,5 +84,5 @@ def loop_plan(
 
 
 def settings_of(plan: Plan, arm: str, seed: int) -> LoopSettings:
-    """The settings of one run of a plan."""
+    """Return the settings of one run of a plan."""
     return LoopSettings(plan.data, arm, seed, **plan.settings)

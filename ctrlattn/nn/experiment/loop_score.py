@@ -8,7 +8,7 @@ from scipy import stats
 
 
 def scores_of(run: Mapping[str, Any], end: Mapping[str, Any], passes: int) -> dict[str, float]:
-    """The scores of one run: at the trained passes, beyond them, and at larger sizes.
+    """Return the scores of one run: at the trained passes, beyond them, and at larger sizes.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def scores_of(run: Mapping[str, Any], end: Mapping[str, Any], passes: int) -> di
 
 
 def curves_of(end: Mapping[str, Any]) -> dict[str, Any]:
-    """Curves over passes at the end of training, by size: accuracy and residual."""
+    """Return curves over passes at the end of training, by size: accuracy and residual."""
     if not end["marks"]:
         return {}
     sizes = end["marks"][-1]["sizes"]
@@ -47,7 +47,7 @@ def curves_of(end: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def score_of(outcomes: Sequence[Mapping[str, Any]], rule: str) -> dict[str, Any]:
-    """How often a rule was right: counts, share with its 95 % interval, and Fisher's exact test against chance.
+    """Count how often a rule was right: counts, share with its 95 % interval, and Fisher's exact test against chance.
 
     Rows whose network had not learned by then, or that have no forecast, are left out. Marks of one run are not
     independent, so the interval and p are also given for the last mark of each run alone.
@@ -82,7 +82,7 @@ def _table(rows: Sequence[Mapping[str, Any]], rule: str) -> dict[str, Any]:
 
 
 def rescue_table(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], passes: int) -> list[dict[str, Any]]:
-    """Accuracy after 8 T passes under each controller, for the runs whose own loop collapsed at the end of training.
+    """Return the accuracy after 8 T passes under each controller, for runs whose own loop collapsed by the end.
 
     Networks with held gains have a controller of their own and are left out.
     """

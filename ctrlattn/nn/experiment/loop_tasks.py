@@ -58,7 +58,7 @@ class Task:
     def examples(
         self, generator: np.random.Generator, count: int, size: int | None = None, *, test: bool = False
     ) -> Examples:
-        """`count` problems.
+        """Make `count` problems.
 
         Parameters
         ----------
@@ -88,7 +88,7 @@ class Task:
         return torch.from_numpy(inputs.astype(np.float32)), torch.from_numpy(answers.astype(np.int64))
 
     def times(self, factor: int, size: int | None = None) -> int:
-        """The size of problems that are so many times as long as those of `size`.
+        """Return the size of problems that are so many times as long as those of `size`.
 
         >>> task_of("maze").times(2), task_of("addition").times(2)
         (9, 16)
@@ -98,7 +98,7 @@ class Task:
 
 
 def task_of(name: str) -> Task:
-    """The task of that name: prefix-sums, addition, maze or digits.
+    """Return the task of that name: prefix-sums, addition, maze or digits.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def task_of(name: str) -> Task:
 
 
 def names() -> list[str]:
-    """Names of the tasks.
+    """Return the names of the tasks.
 
     >>> names()
     ['prefix-sums', 'addition', 'maze', 'digits']
@@ -128,7 +128,7 @@ def names() -> list[str]:
 
 
 def prefix_sums(generator: np.random.Generator, count: int, size: int) -> Arrays:
-    """Bits as -1 and 1, (count, size, 1), and the parity of each bit with all before it.
+    """Draw bits as -1 and 1, (count, size, 1); return them with the parity of each bit and all before it.
 
     >>> inputs, answers = prefix_sums(np.random.default_rng(1), 1, 5)
     >>> inputs.ravel().tolist(), answers.ravel().tolist()
@@ -139,7 +139,7 @@ def prefix_sums(generator: np.random.Generator, count: int, size: int) -> Arrays
 
 
 def addition(generator: np.random.Generator, count: int, size: int) -> Arrays:
-    """Two numbers of size - 1 bits, the least bit first, (count, size, 2) as -1 and 1, and the bits of their sum.
+    """Draw two numbers of size - 1 bits, least bit first, (count, size, 2) as -1 and 1, and the bits of their sum.
 
     Half of the pairs are complements of each other but for one bit in four at most, so that carries run far; among
     uniform pairs a carry over more than a few places is rare.
@@ -158,7 +158,7 @@ def addition(generator: np.random.Generator, count: int, size: int) -> Arrays:
 
 
 def maze(generator: np.random.Generator, count: int, size: int) -> Arrays:
-    """Mazes without circles on an odd square, (count, size, size, 3): wall, start, goal; and the places of the path.
+    """Draw mazes without circles on an odd square, (count, size, size, 3): wall, start, goal; with the path's places.
 
     Cells stand at the places of two even coordinates, and a random depth-first walk opens the places between them, so
     that any two cells are joined by one path. Start and goal are two different cells.
@@ -176,7 +176,7 @@ def maze(generator: np.random.Generator, count: int, size: int) -> Arrays:
 
 
 def _tree(generator: np.random.Generator, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """(parent of each cell, -1 for the root; which places are free) of a random depth-first walk."""
+    """Return (parent of each cell, -1 for the root; which places are free) of a random depth-first walk."""
     parent = np.full(cells * cells, -2)
     free = np.zeros((2 * cells - 1, 2 * cells - 1))
     root = int(generator.integers(cells * cells))
@@ -197,7 +197,7 @@ def _tree(generator: np.random.Generator, cells: int) -> tuple[np.ndarray, np.nd
 
 
 def _path(parent: np.ndarray, start: int, goal: int, cells: int) -> np.ndarray:
-    """1 at the places of the only path between two cells of a tree."""
+    """Put 1 at the places of the only path between two cells of a tree."""
     above = {}
     for end in (start, goal):
         above[end] = [end]
@@ -214,7 +214,7 @@ def _path(parent: np.ndarray, start: int, goal: int, cells: int) -> np.ndarray:
 
 
 def digits(generator: np.random.Generator, count: int, size: int, *, test: bool = False) -> Arrays:
-    """Digits as 4 x 4 patches of 2 x 2 pixels, (count, 4, 4, 4), and their values; `count` of them at random.
+    """Draw digits as 4 x 4 patches of 2 x 2 pixels, (count, 4, 4, 4), and their values; `count` of them at random.
 
     The images for training and for testing are those of `nn.experiment.data`, of size 4: images are not made.
     """

@@ -28,7 +28,7 @@ _BEYOND = 1.1  # times the least recall that is held
 
 
 def build_loop(settings: LoopSettings) -> LoopedNetwork:
-    """The untrained network of an arm.
+    """Build the untrained network of an arm.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def build_loop(settings: LoopSettings) -> LoopedNetwork:
 def examples_of(
     settings: LoopSettings, rng: np.random.Generator, count: int, size: int, *, test: bool = False
 ) -> Examples:
-    """Problems of the task and their answers; the problems are in the dtype of the network.
+    """Make problems of the task and their answers; the problems are in the dtype of the network.
 
     >>> settings = LoopSettings("addition", "plain", 0, dtype="float64")
     >>> examples_of(settings, np.random.default_rng(0), 2, 8)[0].dtype
@@ -123,12 +123,12 @@ def fit_loop(
 
 
 def state_after(network: LoopedNetwork, inputs: torch.Tensor, passes: int) -> torch.Tensor:
-    """h after that many passes."""
+    """Return h after that many passes."""
     return next(h for k, h in enumerate(network.states(inputs)) if k == passes)
 
 
 def sample_map(network: LoopedNetwork, inputs: torch.Tensor) -> tuple[Any, torch.Tensor]:
-    """(F, h_0) of one problem (*grid, features) in float64, as `looped` takes them; the network is copied."""
+    """Return (F, h_0) of one problem (*grid, features) in float64, as `looped` takes them; the network is copied."""
     double = copied(network).double()
     with torch.no_grad():
         e = double.embed(inputs.double())
@@ -136,7 +136,7 @@ def sample_map(network: LoopedNetwork, inputs: torch.Tensor) -> tuple[Any, torch
 
 
 def copied(network: LoopedNetwork, weights: Mapping[str, torch.Tensor] | None = None) -> LoopedNetwork:
-    """A network of the same shape, whose weights need no gradient; with other weights where they are given."""
+    """Return a network of the same shape whose weights need no gradient, with other weights where they are given."""
     copy = deepcopy(network)
     copy.load_state_dict(network.state_dict() if weights is None else weights)
     return copy.requires_grad_(False)
@@ -179,7 +179,7 @@ def _penalty(
 
 
 def _rate_curve(k: int, steps: int) -> float:
-    """Warm-up over a twelfth of the steps, then linearly to a tenth."""
+    """Warm up over a twelfth of the steps, then fall linearly to a tenth."""
     return min((k + 1) / max(steps // 12, 1), 1.0) * (0.1 + 0.9 * (1 - k / steps))
 
 

@@ -17,7 +17,7 @@ from ctrlattn.nn.modules.network import Network
 
 
 def attention_matrices(block: Block, x: torch.Tensor) -> torch.Tensor:
-    """Attention matrices of a block's heads on its input x (..., n, d), (..., heads, n, n).
+    """Return the attention matrices of a block's heads on its input x (..., n, d), (..., heads, n, n).
 
     They are the output of its attention when the values are the identity, so that no second formula is needed.
 
@@ -35,7 +35,7 @@ def attention_matrices(block: Block, x: torch.Tensor) -> torch.Tensor:
 
 
 def similarity(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Cosine between two matrices as vectors, (..., n, n) -> (...).
+    """Return the cosine between two matrices as vectors, (..., n, n) -> (...).
 
     >>> similarity(torch.eye(2), torch.ones(2, 2)).item()
     0.7071067690849304
@@ -45,7 +45,7 @@ def similarity(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def over_depth(model: Network, inputs: torch.Tensor) -> dict[str, Any]:
-    """Similarity of tokens and of attention, participation rank, and their slopes over depth, averaged over a batch.
+    """Measure similarity of tokens and of attention, participation rank, and their slopes over depth; average a batch.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def over_depth(model: Network, inputs: torch.Tensor) -> dict[str, Any]:
 
 
 def slope(values: list[float]) -> float:
-    """Least-squares slope of values at 0, 1, 2, ...; nan where there are fewer than two or one is not finite.
+    """Return the least-squares slope of values at 0, 1, 2, ...; nan for fewer than two or where one is not finite.
 
     >>> round(slope([1.0, 3.0, 5.0]), 12)
     2.0
@@ -99,7 +99,7 @@ def slope(values: list[float]) -> float:
 
 @torch.no_grad()
 def clipped(model: Network, inputs: torch.Tensor) -> list[float]:
-    """Share of the elements of u that are at the limit of the actuator, layer by layer; 0 where no controller acts.
+    """Return the share of elements of u at the limit of the actuator, layer by layer; 0 where no controller acts.
 
     Parameters
     ----------

@@ -66,13 +66,13 @@ class Plan:
     tests: tuple[Claim, ...] = ()
 
     def settings_of(self, arm: str, seed: int) -> RunSettings:
-        """The settings of one run; those of the data set hold where the plan gives none."""
+        """Return the settings of one run; those of the data set hold where the plan gives none."""
         own = {"rate": self.rates[arm]} if arm in self.rates else {}
         return settings_of(self.data, {**self.settings, **own}, arm, seed)
 
 
 def plan_of(data: str, **changes: Any) -> Plan:
-    """A checked plan for one of the data sets, or for a directory of images.
+    """Return a checked plan for one of the data sets, or for a directory of images.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def plan_of(data: str, **changes: Any) -> Plan:
 
 
 def read_plan(path: Path, data: str | None = None) -> Plan:
-    """The plan in a TOML file; see simulations/configs/train_digits.toml.
+    """Read the plan in a TOML file; see simulations/configs/train_digits.toml.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def read_plan(path: Path, data: str | None = None) -> Plan:
 
 
 def _plan_from(table: dict[str, Any], data: str | None) -> Plan:
-    """The plan of a parsed file."""
+    """Return the plan of a parsed file."""
     require_keys("plan", table, {f.name for f in fields(Plan)})
     named = table.pop("data", data)
     if named is None:

@@ -33,7 +33,7 @@ def resumed(
     progress: Progress = silent,
     device: torch.device | None = None,
 ) -> dict[str, Any]:
-    """The run from its file if that has the same settings; otherwise it is trained and written there."""
+    """Read the run from its file if that has the same settings; otherwise train it and write it there."""
     identity = _identity(settings, data)
     name = f"{data.name}_{Path(settings.arm).stem}_{settings.seed}"
     earlier = _read(runs / f"{name}.json", progress)
@@ -54,7 +54,7 @@ def resumed(
 def stored(
     runs: Path, name: str, identity: dict[str, Any], make: Callable[[], dict[str, Any]], progress: Progress = silent
 ) -> dict[str, Any]:
-    """The work `make()` of this name and identity, from its file under `runs`, or done and written there.
+    """Read the work `make()` of this name and identity from its file under `runs`, or do it and write it there.
 
     The file of a name that has another identity stays as it is; this one is then named by its digest as well.
 
@@ -86,7 +86,7 @@ def _written(file: Path, identity: dict[str, Any], work: dict[str, Any]) -> dict
 
 
 def _read(file: Path, progress: Progress) -> dict[str, Any]:
-    """The run as it was written; an empty one where there is none, or where a byte of it has changed since."""
+    """Read the run as it was written; it is empty where there is none, or where a byte of it has changed since."""
     if not file.exists():
         return {}
     try:
@@ -107,12 +107,12 @@ def _same(earlier: dict[str, Any], identity: dict[str, Any]) -> bool:
 
 
 def _content(part: Part) -> str:
-    """Digest of the bytes of every image, and of the labels."""
+    """Return the digest of the bytes of every image, and of the labels."""
     return digest(part.inputs.content, part.targets)
 
 
 def _identity(settings: RunSettings, data: Data) -> dict[str, Any]:
-    """Everything that decides the numbers of a run: its settings, the data, and the file of an arm that has one."""
+    """Return all that decides the numbers of a run: its settings, the data, and the file of an arm that has one."""
     identity = {**identity_of(settings), "data": data.name, "torch": str(torch.__version__)}
     if settings.arm.endswith(".toml"):
         identity["loop"] = Path(settings.arm).read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ AT_ONCE = 512  # inputs per evaluation
 
 
 def placed(inputs: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
-    """Inputs on the device of the network; images also in the dtype of its weights, characters as they are.
+    """Put inputs on the device of the network; images also in the dtype of its weights, characters as they are.
 
     >>> network = torch.nn.Linear(1, 1).double()
     >>> placed(torch.zeros(1), network).dtype, placed(torch.tensor([1]), network).dtype
@@ -24,7 +24,7 @@ def placed(inputs: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
 
 
 def loss_of(model: torch.nn.Module, data: Data, part: Part) -> torch.Tensor:
-    """Mean cross-entropy of a part in nats, on the device of the network and in its dtype."""
+    """Return the mean cross-entropy of a part in nats, on the device of the network and in its dtype."""
     inputs = placed(part.inputs, model)
     targets = part.targets.to(inputs.device)
     return cross_entropy(model(data.prepare(inputs)).flatten(0, -2), targets.flatten())
@@ -32,7 +32,7 @@ def loss_of(model: torch.nn.Module, data: Data, part: Part) -> torch.Tensor:
 
 @torch.no_grad()
 def mean_loss(model: Network, data: Data, part: Part) -> float:
-    """Mean cross-entropy of a part in nats, in evaluation mode and AT_ONCE inputs at a time."""
+    """Return the mean cross-entropy of a part in nats, in evaluation mode and AT_ONCE inputs at a time."""
     was_training = model.training
     model.eval()
     parts = [(loss_of(model, data, some).item(), len(some.targets)) for some in part.batches(AT_ONCE)]
@@ -41,7 +41,7 @@ def mean_loss(model: Network, data: Data, part: Part) -> float:
 
 
 def score(model: Network, data: Data, seed: int = 0) -> dict[str, float]:
-    """Every score on the test part: accuracies on clean and perturbed images, or loss and perplexity of text.
+    """Return every score on the test part: accuracies on clean and perturbed images, or loss and perplexity of text.
 
     The names are clean, noise_<deviation>, fgsm_<eps in 1/255>, pgd_<eps in 1/255>, loss and perplexity. The noise is
     the same for every network of a seed and a dtype.
@@ -63,7 +63,7 @@ def score(model: Network, data: Data, seed: int = 0) -> dict[str, float]:
 
 
 def _right(model: Network, data: Data, part: Part, generator: torch.Generator) -> dict[str, int]:
-    """Number of correctly classified images of a part, clean and under each perturbation."""
+    """Count the correctly classified images of a part, clean and under each perturbation."""
     x = placed(part.inputs, model)
     y = part.targets.to(x.device)
 

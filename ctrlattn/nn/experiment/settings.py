@@ -61,7 +61,7 @@ class RunSettings:
 
 
 def settings_of(data: str, changes: Mapping[str, Any], arm: str = "", seed: int = 0) -> RunSettings:
-    """The settings of one run: those of the data set hold where nothing is changed.
+    """Return the settings of one run: those of the data set hold where nothing is changed.
 
     >>> settings_of("digits", {"dim": 24}).dim, settings_of("mnist5k", {}).patch
     (24, 4)
@@ -70,7 +70,7 @@ def settings_of(data: str, changes: Mapping[str, Any], arm: str = "", seed: int 
 
 
 def identity_of(settings: Any) -> dict[str, Any]:
-    """The settings by name, as they tell one run from another; float32 has no name, as before there was another.
+    """Return the settings by name, as they tell one run from another; float32 has no name, as before there was another.
 
     >>> [identity_of(RunSettings("softmax", 0, dtype=dtype)).get("dtype") for dtype in DTYPES]
     [None, 'float64']
@@ -79,7 +79,7 @@ def identity_of(settings: Any) -> dict[str, Any]:
 
 
 def without_default(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings without a dtype of float32: runs and plans of before there was another say none.
+    """Leave out a dtype of float32: settings of runs and plans from before there was another say none.
 
     >>> without_default({"dim": 24, "dtype": "float32"})
     {'dim': 24}

@@ -30,7 +30,7 @@ class Paired(NamedTuple):
 
 
 def half_width(values: Any, *, level: float = 0.95) -> np.ndarray:
-    """t((1 + level)/2, n - 1) s/sqrt(n): half of Student's interval of the mean over the first axis.
+    """Return t((1 + level)/2, n - 1) s/sqrt(n): half of Student's interval of the mean over the first axis.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def half_width(values: Any, *, level: float = 0.95) -> np.ndarray:
 
 
 def paired(differences: Sequence[float], direction: Direction = "two-sided", *, level: float = 0.95) -> Paired:
-    """Student's paired test with its interval, and the exact sign-flip test.
+    """Do Student's paired test with its interval, and the exact sign-flip test.
 
     If two arms are alike, each difference could as well have had the other sign. The sign-flip test is therefore an
     A/A comparison of these very differences. With n seeds its p is at least 2^-n (two-sided 2^(1-n)).
@@ -97,7 +97,7 @@ def paired(differences: Sequence[float], direction: Direction = "two-sided", *, 
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """p values corrected for their number by Holm's step-down method, at most 1 each, in the given order.
+    """Correct p values for their number by Holm's step-down method, at most 1 each, in the given order.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
 
 
 def power(n: int, effect: float, *, alpha: float = 0.05, sides: int = 1) -> float:
-    """Power of Student's paired test with n seeds: its chance to detect a mean of `effect` standard deviations.
+    """Return the power of Student's paired test with n seeds: its chance to detect a mean of `effect` deviations.
 
     Examples
     --------
@@ -147,7 +147,7 @@ def seeds_needed(
     sides: int = 1,
     most: int = 100_000,
 ) -> float:
-    """Smallest number of seeds with which a true difference is detected with the wanted power; inf beyond `most`.
+    """Return the smallest number of seeds that detects a true difference with the wanted power; inf beyond `most`.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def _tail(upper: float, lower: float, direction: Direction) -> float:
 
 
 def _sign_flip(d: np.ndarray, direction: Direction) -> float:
-    """p of the sign-flip test: over all patterns of up to EXACT differences, else over 100,000 random ones (seed 0)."""
+    """Return p of the sign-flip test: over all patterns of up to EXACT differences, else over 100,000 random ones."""
     if len(d) <= EXACT:
         signs = 1 - 2 * ((np.arange(2 ** len(d))[:, None] >> np.arange(len(d))) & 1)
     else:

@@ -13,7 +13,7 @@ from ctrlattn.nn.experiment.statistics import Paired, holm, paired, seeds_needed
 
 
 def value_of(run: dict[str, Any], score: str) -> float:
-    """A score of a run by name. "untrained." before a measure over depth gives that of the untrained network.
+    """Return a score of a run by name. "untrained." before a measure over depth gives that of the untrained network.
 
     Examples
     --------
@@ -32,7 +32,7 @@ def value_of(run: dict[str, Any], score: str) -> float:
 
 
 def summarise(plan: Plan, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The summary of a plan from its runs, which may be in any order."""
+    """Summarise a plan by its runs, which may be in any order."""
     by_run = {(run["settings"]["arm"], run["settings"]["seed"]): run for run in runs}
     scalars = [name for name, value in runs[0]["trained"].items() if not isinstance(value, list)]
     finals = ["token_similarity_final", "attention_similarity_final"]
@@ -59,7 +59,7 @@ def summarise(plan: Plan, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _tests(plan: Plan, differences: Callable[[str, str, float], np.ndarray]) -> list[dict[str, Any]]:
-    """Each test of the plan, with Holm's p over all of them, and the seeds that would detect what was observed."""
+    """Do each test of the plan, with Holm's p over all of them, and the seeds that would detect what was observed."""
     if len(plan.seeds) < 2:
         return []
     rows = [(t, _tested(differences(t.arm, t.score, t.factor), t.direction)) for t in plan.tests]
@@ -80,14 +80,14 @@ def _tests(plan: Plan, differences: Callable[[str, str, float], np.ndarray]) -> 
 
 
 def _tested(values: np.ndarray, direction: Any) -> Paired:
-    """Student's test; where a seed has no number nothing is shown, which counts as p = 1 among the tests."""
+    """Do Student's test; where a seed has no number nothing is shown, which counts as p = 1 among the tests."""
     if np.all(np.isfinite(values)):
         return paired(values.tolist(), direction)
     return Paired(int(np.isfinite(values).sum()), math.nan, math.nan, math.nan, math.nan, 1.0, 1.0)
 
 
 def _interval(values: np.ndarray) -> dict[str, Any]:
-    """Mean of the finite values, Student's 95 % interval, and all values."""
+    """Return the mean of the finite values, Student's 95 % interval, and all values."""
     finite = values[np.isfinite(values)]
     if len(finite) < 2:
         mean = float(finite[0]) if len(finite) else math.nan
@@ -97,7 +97,7 @@ def _interval(values: np.ndarray) -> dict[str, Any]:
 
 
 def _curves(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Curves averaged over the runs: losses by epoch, similarities and rank by layer."""
+    """Average the curves over the runs: losses by epoch, similarities and rank by layer."""
     names = [name for name, value in runs[0]["trained"].items() if isinstance(value, list)]
     curves = {name: _mean([run["trained"][name] for run in runs]) for name in names}
     before = [name for name in names if name in runs[0]["untrained"]]
@@ -106,13 +106,13 @@ def _curves(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _mean(rows: list[list[Any]]) -> list[float]:
-    """Mean of each element over the runs that have it."""
+    """Return the mean of each element over the runs that have it."""
     length = max(map(len, rows))
     return [float(np.mean([float(row[k]) for row in rows if len(row) > k])) for k in range(length)]
 
 
 def _controllers(plan: Plan, by_run: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
-    """{"controllers": ...} with the gains that arms learned and the shares that they clipped; {} without such an arm.
+    """Return {"controllers": ...} with the gains that arms learned and the shares that they clipped; {} without any.
 
     Values are over the seeds. Gains and shares of several layers are averaged over the layers first.
     """

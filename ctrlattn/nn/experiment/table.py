@@ -22,7 +22,7 @@ PUBLISHED = {
 
 
 def published(score: str) -> tuple[str, float | None] | None:
-    """(figures of the paper for the score or its family, their difference).
+    """Return (figures of the paper for the score or its family, their difference).
 
     >>> published("fgsm_16")
     ('33.64 → 38.52', 0.0488)
@@ -31,14 +31,14 @@ def published(score: str) -> tuple[str, float | None] | None:
 
 
 def shown(result: dict[str, Any]) -> list[str]:
-    """Scores that get a row: those of the tests, or all scores of the trained networks where there is no test."""
+    """Return the scores that get a row: those of the tests, or all of the trained networks where there is no test."""
     tested = list(dict.fromkeys(test["score"] for test in result["tests"] if test["factor"] == 1))
     every = next(iter(result["arms"].values()))
     return tested or [score for score in every if not score.startswith("untrained.") and score != "loss"]
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """The comparison in Markdown."""
+    """Write the comparison in Markdown."""
     return [*_arms(result), "", *_controllers(result), *_differences(result), *_tests(result), *_published(result)]
 
 
@@ -49,7 +49,7 @@ def write(path: Path, result: dict[str, Any]) -> None:
 
 
 def to_xarray(result: dict[str, Any]) -> "xr.Dataset":
-    """What the table is made of: each score of each arm by seed, and its mean with an interval of 95 %.
+    """Return what the table is made of: each score of each arm by seed, and its mean with an interval of 95 %.
 
     A run that failed, or has no such score, is nan.
 
@@ -77,7 +77,7 @@ def _by_seed(values: list[Any], count: int) -> list[float]:
 
 
 def interval(row: dict[str, Any]) -> str:
-    """mean [low, high], or the mean alone where one seed has no interval.
+    """Write mean [low, high], or the mean alone where one seed has no interval.
 
     >>> interval({"mean": 0.5, "low": 0.25, "high": 0.75}), interval({"mean": 0.5, "low": "nan", "high": "nan"})
     ('0.500 [0.250, 0.750]', '0.500')
@@ -101,7 +101,7 @@ def _arms(result: dict[str, Any]) -> list[str]:
 
 
 def _controllers(result: dict[str, Any]) -> list[str]:
-    """Table of the arms that learn or clip: gains before and after training, and the share of u at its limit."""
+    """Return the table of arms that learn or clip: gains before and after training, and the share of u at its limit."""
     if not result.get("controllers"):
         return []
     rows = ["Controllers: gains before → after training, mean over the layers; share of the elements of u that were"]

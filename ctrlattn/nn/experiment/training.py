@@ -35,7 +35,7 @@ class Fit(NamedTuple):
 
 
 def build(settings: RunSettings, data: Data) -> Network:
-    """The untrained network. Arms of one seed have the same initial weights; the A/A arm has others.
+    """Build the untrained network. Arms of one seed have the same initial weights; the A/A arm has others.
 
     In float64 the initial weights are those of float32, so that two such runs differ by rounding alone.
 
@@ -72,7 +72,7 @@ def _network(settings: RunSettings, data: Data, options: dict[str, Any]) -> Netw
 
 
 def flipped(model: Network) -> Network:
-    """The network with every W_O and its bias negated, in place: with feedback -1 it computes what it did with +1."""
+    """Negate every W_O and its bias in place: with feedback -1 the network computes what it did with +1."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if ".attn.proj." in name:
@@ -134,7 +134,7 @@ def _fit(model: Network, data: Data, settings: RunSettings, progress: Progress) 
 
 
 def status_of(losses: list[float], chance: float) -> str:
-    """The status of a run by its losses, which are finite, and the loss `chance` of a constant prediction.
+    """Return the status of a run by its losses, which are finite, and the loss `chance` of a constant prediction.
 
     >>> [status_of([3.0, last], chance=2.0) for last in (1.0, 1.9, 3.1)]
     ['learned', 'no learning', 'exploded']

@@ -103,7 +103,7 @@ class ControlledAttention(torch.nn.Module):
         self.proj = torch.nn.Linear(dim, dim)
 
     def extra_repr(self) -> str:
-        """What is not a module of its own: the heads, the law and the gain of its reference."""
+        """Name what is not a module of its own: the heads, the law and the gain of its reference."""
         law = "" if isinstance(self.controller, torch.nn.Module | None) else f", controller={short(self.controller)}"
         beta = "" if self.controller is None else f", reference_gain={short(self.tracking.reference_gain)}"
         groups = "" if self.kv_heads == self.heads else f", kv_heads={self.kv_heads}"
@@ -112,7 +112,7 @@ class ControlledAttention(torch.nn.Module):
     def forward(
         self, x: torch.Tensor, depth_state: DepthState | None = None, *, padding: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, DepthState]:
-        """One layer of attention with its control.
+        """Run one layer of attention with its control.
 
         Parameters
         ----------
@@ -138,7 +138,7 @@ class ControlledAttention(torch.nn.Module):
         *,
         padding: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, DepthState, Past]:
-        """`forward` for tokens that follow those of `past`; it also returns the keys and values of all tokens.
+        """Run `forward` for tokens that follow those of `past`; return the keys and values of all tokens as well.
 
         The control acts on each token alone: depth_state holds the tokens of x, and needs no cache.
         """
@@ -164,7 +164,7 @@ class ControlledAttention(torch.nn.Module):
     def mix(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, mask: torch.Tensor | None, is_causal: bool
     ) -> torch.Tensor:
-        """A v for softmax attention or another mixing law A, linear in v; all arrays are (..., heads, n, D)."""
+        """Return A v for softmax attention or another mixing law A, linear in v; all arrays are (..., heads, n, D)."""
         is_causal = require_flag("is_causal", is_causal)
         if self.mixing is None:
             return self.attend(q, k, v, mask=mask, is_causal=is_causal)
@@ -173,13 +173,13 @@ class ControlledAttention(torch.nn.Module):
     def attend(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, mask: torch.Tensor | None, is_causal: bool
     ) -> torch.Tensor:
-        """softmax(q k^T / sqrt(D)) v; all arrays are (..., heads, n, D)."""
+        """Return softmax(q k^T / sqrt(D)) v; all arrays are (..., heads, n, D)."""
         is_causal = require_flag("is_causal", is_causal)
         dropout = self.dropout if self.training else 0.0
         return scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal)
 
     def project(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """q, k, v, token by token, (..., n, heads or kv_heads, D)."""
+        """Return q, k, v, token by token, (..., n, heads or kv_heads, D)."""
         counts = (self.heads, self.kv_heads, self.kv_heads)
         parts = self.qkv(x).split([count * self.head_dim for count in counts], -1)
         return [part.unflatten(-1, (count, self.head_dim)) for part, count in zip(parts, counts, strict=True)]
@@ -195,7 +195,7 @@ class ControlledAttention(torch.nn.Module):
     def _mask(
         self, n: int, seen: int, padding: torch.Tensor | None, device: torch.device
     ) -> tuple[torch.Tensor | None, bool]:
-        """(mask, is_causal) for n queries that are the last of `seen` tokens."""
+        """Return (mask, is_causal) for n queries that are the last of `seen` tokens."""
         if padding is None and (not self.causal or n == 1):
             return None, False
         if padding is None and n == seen:
@@ -219,7 +219,7 @@ class ControlledAttention(torch.nn.Module):
 def control_values(
     tracking: Tracking, v: torch.Tensor, depth_state: DepthState | None
 ) -> tuple[torch.Tensor | None, DepthState]:
-    """(u, depth_state of the next layer) for the values of one layer; u is None where no controller acts.
+    """Return (u, depth_state of the next layer) for the values of one layer; u is None where no controller acts.
 
     Under autocast the values arrive in half precision. Error, memory and u are float32 even then: the 8 significant
     bits of bfloat16 would lose small errors that are added to an integral over depth.

@@ -37,12 +37,12 @@ class MLP(torch.nn.Module):
         self.drop = torch.nn.Dropout(dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., d) -> (..., d)."""
+        """Map (..., d) to (..., d)."""
         return self.drop(self.fc2(self.drop(torch.nn.functional.gelu(self.fc1(x)))))
 
 
 def drop_path(y: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
-    """Stochastic depth: the contribution y (N, ...) is 0 with probability `rate` for a sample, else y / (1 - rate).
+    """Drop paths at random (stochastic depth): a sample's y (N, ...) is 0 with probability `rate`, else y / (1 - rate).
 
     References
     ----------
@@ -136,7 +136,7 @@ class Block(torch.nn.Module):
     def forward(
         self, x: torch.Tensor, depth_state: DepthState | None = None, *, padding: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, DepthState]:
-        """(..., n, d) -> (..., n, d), and the depth_state for the next block."""
+        """Map (..., n, d) to (..., n, d), and return the depth_state for the next block as well."""
         x, depth_state, _ = self.decode(x, depth_state, padding=padding)
         return x, depth_state
 
@@ -148,7 +148,7 @@ class Block(torch.nn.Module):
         *,
         padding: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, DepthState, Past]:
-        """`forward` for tokens that follow those of `past`; it also returns the keys and values of all tokens."""
+        """Run `forward` for tokens that follow those of `past`; return the keys and values of all tokens as well."""
         pre = self.placement == "pre"
         y, depth_state, past = self.attn.decode(self.norm1(x) if pre else x, depth_state, past, padding=padding)
         mixed = self.stream.compare(x, self._passed(self.drop(y)))

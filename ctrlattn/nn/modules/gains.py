@@ -75,24 +75,24 @@ class LearnedPID(torch.nn.Module):
         self.theta = torch.nn.Parameter(torch.zeros(3))
 
     def extra_repr(self) -> str:
-        """The law that is learned so far."""
+        """Name the law that is learned so far."""
         region = "" if self.region is None else f", region={self.region}, spread={self.spread:.4g}"
         return f"now {short(self.fixed())}{region}"
 
     def gains(self) -> Gains:
-        """The current gains, scalars with a gradient."""
+        """Return the current gains, scalars with a gradient."""
         return self._gains(self.theta)
 
     def init(self, e: torch.Tensor) -> ControllerState:
-        """The memory before the first step, as PID.init gives it."""
+        """Return the memory before the first step, as PID.init gives it."""
         return PID.init(cast(PID, self), e)
 
     def step(self, e: torch.Tensor, state: ControllerState) -> tuple[torch.Tensor, ControllerState]:
-        """PID.step with the current gains."""
+        """Take PID.step with the current gains."""
         return PID.step(cast(PID, self.gains()), e, state)
 
     def fixed(self) -> PID:
-        """A PID with the current gains as plain numbers, for analysis."""
+        """Return a PID with the current gains as plain numbers, for analysis."""
         kp, ki, kd, form, ema = self._gains(self.theta.detach().double())
         return PID(float(kp), float(ki), float(kd), form=form, ema=ema)
 
@@ -105,11 +105,11 @@ class LearnedPID(torch.nn.Module):
         return Gains(kp, ki, kd, self.form, self.start.ema)
 
     def realization(self) -> Realization:
-        """(A, B, C, D) with the current gains."""
+        """Return (A, B, C, D) with the current gains."""
         return self.fixed().realization()
 
     def fraction(self) -> Fraction:
-        """(num, den) with the current gains."""
+        """Return (num, den) with the current gains."""
         return self.fixed().fraction()
 
 
@@ -156,16 +156,16 @@ class Actuator(torch.nn.Module):
         self.is_pid = isinstance(self.controller, PID | LearnedPID)
 
     def extra_repr(self) -> str:
-        """The law, its gain and its limit."""
+        """Name the law, its gain and its limit."""
         law = "" if isinstance(self.controller, torch.nn.Module) else f"{short(self.controller)}, "
         return f"{law}gain={self.gain:g}" + ("" if self.limit is None else f", limit={self.limit:g}")
 
     def init(self, e: torch.Tensor) -> ControllerState:
-        """The memory before the first step, as the controller gives it."""
+        """Return the memory before the first step, as the controller gives it."""
         return self.controller.init(e)
 
     def step(self, e: torch.Tensor, state: ControllerState) -> tuple[torch.Tensor, ControllerState]:
-        """The controller's step, scaled and clipped."""
+        """Take the controller's step, scaled and clipped."""
         u, new = self.controller.step(e, state)
         u = u if self.gain == 1.0 else self.gain * u
         if self.limit is None:
@@ -178,11 +178,11 @@ class Actuator(torch.nn.Module):
         return clipped, (*(torch.where(winding, old, s) for s, old in pairs), *new[held:])
 
     def realization(self) -> Realization:
-        """(A, B, C, D) of the linear law, which holds while u is within the limits."""
+        """Return (A, B, C, D) of the linear law, which holds while u is within the limits."""
         a, b, c, d = self.controller.realization()
         return a, b, self.gain * c, self.gain * d
 
     def fraction(self) -> Fraction:
-        """(num, den) of the linear law, which holds while u is within the limits."""
+        """Return (num, den) of the linear law, which holds while u is within the limits."""
         num, den = self.controller.fraction()
         return self.gain * num, den

@@ -56,11 +56,11 @@ class HyperConnection(torch.nn.Module):
         self.writing = torch.nn.Parameter(torch.zeros(streams))
 
     def matrix(self) -> torch.Tensor:
-        """H, (S, S)."""
+        """Return H, (S, S)."""
         return sinkhorn(self.mixing, self.steps)
 
     def forward(self, x: torch.Tensor, layer: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """(..., S, d) -> (..., S, d); layer: (..., d) -> (..., d), such as an attention or MLP with its norm."""
+        """Map (..., S, d) to (..., S, d); layer: (..., d) -> (..., d), such as an attention or MLP with its norm."""
         if x.shape[-2] != len(self.reading):
             raise InputError(f"{len(self.reading)} streams are mixed, got shape {tuple(x.shape)}")
         y = layer((torch.sigmoid(self.reading)[:, None] * x).sum(-2))

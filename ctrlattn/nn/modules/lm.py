@@ -76,7 +76,7 @@ class ControlledLM(Network):
         torch.nn.init.normal_(self.tokens.weight, std=dim**-0.5)
 
     def embed(self, ids: torch.Tensor, start: int = 0) -> torch.Tensor:
-        """The stream at layer 0 for tokens at positions start, start + 1, ..., (..., n) -> (..., n, d)."""
+        """Return the stream at layer 0 for tokens at positions start, start + 1, ..., (..., n) -> (..., n, d)."""
         weight = self.tokens.weight
         if not torch.compiler.is_compiling() and ids.numel() and (ids.min() < 0 or ids.max() >= len(weight)):
             span = f"{int(ids.min())} ... {int(ids.max())}"
@@ -85,20 +85,20 @@ class ControlledLM(Network):
         return self.drop(self.tokens(ids) * math.sqrt(weight.shape[-1]) + position)
 
     def states(self, ids: torch.Tensor, *, padding: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
-        """The stream at layer 0 and after each block, (..., n, d) each."""
+        """Return the stream at layer 0 and after each block, (..., n, d) each."""
         return self.layers(self.embed(ids), padding=padding)
 
     def forward(self, ids: torch.Tensor, *, padding: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits of the next token, (batch, n) -> (batch, n, vocabulary); `padding` (batch, n) is False at padding."""
+        """Return the next token's logits, (batch, n) -> (batch, n, vocabulary); `padding` (batch, n) is False there."""
         *_, x = self.states(ids, padding=padding)
         return self.logits(x)
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """norm(x) E^T."""
+        """Return norm(x) E^T."""
         return torch.nn.functional.linear(self.norm(x), self.tokens.weight)
 
     def decode(self, ids: torch.Tensor, past: list[Past] | None = None) -> tuple[torch.Tensor, list[Past]]:
-        """Logits of tokens that follow those of `past` (keys and values per layer), and the extended past."""
+        """Return logits of tokens that follow those of `past` (keys and values per layer), and the extended past."""
         pairs: list[Past] = []
         depth_state = None
         x = self.embed(ids, 0 if past is None else past[0][0].shape[-3])
@@ -117,7 +117,7 @@ class ControlledLM(Network):
         generator: torch.Generator | None = None,
         cached: bool = True,
     ) -> torch.Tensor:
-        """The sequence continued by `steps` tokens, (batch, n) -> (batch, n + steps).
+        """Continue the sequence by `steps` tokens, (batch, n) -> (batch, n + steps).
 
         Parameters
         ----------
@@ -149,7 +149,7 @@ class ControlledLM(Network):
 
 
 def sinusoids(n: int, dim: int, like: torch.Tensor) -> torch.Tensor:
-    """sin and cos of position / 10000^(i/d), (n, dim), of the dtype and device of `like`.
+    """Return sin and cos of position / 10000^(i/d), (n, dim), of the dtype and device of `like`.
 
     >>> sinusoids(2, 4, torch.zeros(1))[0].tolist()
     [0.0, 0.0, 1.0, 1.0]

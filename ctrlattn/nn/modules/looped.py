@@ -19,7 +19,7 @@ from ctrlattn.passes import Passes
 
 
 def neighbours(h: torch.Tensor, axes: int) -> torch.Tensor:
-    """Each place of a line or a grid with its two neighbours along each axis, which are 0 beyond the edge.
+    """Return each place of a line or a grid with its two neighbours along each axis, which are 0 beyond the edge.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class TiedLayer(torch.nn.Module):
         self.fc2 = torch.nn.Linear(hidden, dim)
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        """(..., *grid, d) -> (..., *grid, d)."""
+        """Map (..., *grid, d) to (..., *grid, d)."""
         seen = neighbours(_norm(h) if self.inner else h, self.axes)
         h = h + self.fc2(gelu(self.fc1(seen)))
         return _norm(h) if self.outer else h
@@ -155,7 +155,7 @@ class LoopedNetwork(torch.nn.Module):
         self.get_buffer("gains").copy_(torch.tensor(values, dtype=torch.float64))
 
     def pass_map(self, e: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-        """F, one pass without controller, for embedded inputs e (..., *grid, d)."""
+        """Return F, one pass without controller, for embedded inputs e (..., *grid, d)."""
         entering = self.entering(e)
 
         def step(h: torch.Tensor) -> torch.Tensor:
@@ -167,7 +167,7 @@ class LoopedNetwork(torch.nn.Module):
         return step
 
     def entering(self, e: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-        """h -> A h + B e, what the first layer of a pass sees."""
+        """Return h -> A h + B e, what the first layer of a pass sees."""
         if self.injection == "none":
             return lambda h: h
         if self.injection == "add":
@@ -177,7 +177,7 @@ class LoopedNetwork(torch.nn.Module):
         return lambda h: carried * h + written
 
     def states(self, inputs: torch.Tensor, law: Passes | None = None) -> Iterator[torch.Tensor]:
-        """h_0, h_1, ..., without end; the consumer decides how many passes are made."""
+        """Yield h_0, h_1, ..., without end; the consumer decides how many passes are made."""
         e = self.embed(inputs)
         h, step, law = e, self.pass_map(e), self.law if law is None else law
         state = law.init(h)
@@ -186,19 +186,19 @@ class LoopedNetwork(torch.nn.Module):
             h, _, _, state = law.step(h, step(h), state)
 
     def answer(self, h: torch.Tensor) -> torch.Tensor:
-        """Logits of a state: (..., *grid, classes), or (..., classes) of a pooled network."""
+        """Return logits of a state: (..., *grid, classes), or (..., classes) of a pooled network."""
         h = _norm(h)
         return self.read(h.flatten(-1 - self.axes, -2).mean(-2) if self.pooled else h)
 
     def forward(self, inputs: torch.Tensor, passes: int) -> torch.Tensor:
-        """Logits after that many passes."""
+        """Return logits after that many passes."""
         for k, h in enumerate(self.states(inputs)):
             if k == passes:
                 return self.answer(h)
         raise AssertionError("the states have no end")
 
     def extra_repr(self) -> str:
-        """The law of the passes."""
+        """Name the law of the passes."""
         return f"law={self.law}"
 
 

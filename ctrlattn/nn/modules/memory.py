@@ -88,7 +88,7 @@ class ReadLayer(torch.nn.Module):
         self.log_context_temperature = _logarithm("context_temperature", context_temperature)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """One layer, (..., n, d) -> (..., n, d)."""
+        """Run one layer, (..., n, d) -> (..., n, d)."""
         for gain, read in zip(self.sign, self._reads(), strict=True):
             # A gain that is learned, or one of a batch of networks, is no number: it multiplies what is read.
             loop = Loop(partial(_scaled, read, gain), feedback=1.0, normalizer=unit_norm)
@@ -96,7 +96,7 @@ class ReadLayer(torch.nn.Module):
         return x
 
     def _reads(self) -> tuple[Callable[[torch.Tensor], torch.Tensor], ...]:
-        """The reads of association, context and MLP, without their gains."""
+        """Return the reads of association, context and MLP, without their gains."""
         recall = partial(_read, log_temperature=self.log_temperature)
         return (
             partial(recall, keys=self.keys, values=self.values),
@@ -105,7 +105,7 @@ class ReadLayer(torch.nn.Module):
         )
 
     def loops(self) -> tuple[Loop, Loop, Loop]:
-        """The three loops of `read_layer` with the current parameters and without gradients, for analysis."""
+        """Return the three loops of `read_layer` with the current parameters and without gradients, for analysis."""
         keys, values = self.keys.detach(), self.values.detach()
         memory = AssociativeMemory(keys, values, temperature=math.exp(self.log_temperature.item()))
         context_temperature = math.exp(self.log_context_temperature.item())
@@ -181,7 +181,7 @@ class ReadTransformer(torch.nn.Module):
         self.layers = torch.nn.ModuleList(layer(seed=int(s)) for s in rng.integers(2**32, size=layers))
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
-        """The state at layer 0, (..., n) -> (..., n, d)."""
+        """Return the state at layer 0, (..., n) -> (..., n, d)."""
         n, context, vocabulary = ids.shape[-1], len(self.positions), len(self.tokens)
         if n > context:
             raise InputError(f"the sequence has {n} tokens, the model {context} positions")
@@ -190,18 +190,18 @@ class ReadTransformer(torch.nn.Module):
         return unit_norm(self.tokens[ids] + self.positions[:n])
 
     def state(self, ids: torch.Tensor) -> torch.Tensor:
-        """The state after the last layer, (..., n) -> (..., n, d)."""
+        """Return the state after the last layer, (..., n) -> (..., n, d)."""
         x = self.embed(ids)
         for layer in self.layers:
             x = layer(x)
         return x
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Logits of the next token, (..., n) -> (..., n, vocabulary)."""
+        """Return logits of the next token, (..., n) -> (..., n, vocabulary)."""
         return self.state(ids) * torch.exp(-self.log_temperature) @ self.tokens.mT
 
     def loops(self) -> tuple[Loop, ...]:
-        """The three loops of every layer, one after the other.
+        """Return the three loops of every layer, one after the other.
 
         `simulate(model.loops(), model.embed(ids), 3 * layers)` computes the states of the model.
         """
@@ -209,12 +209,12 @@ class ReadTransformer(torch.nn.Module):
 
 
 def _read(x: torch.Tensor, *, keys: torch.Tensor, values: torch.Tensor, log_temperature: torch.Tensor) -> torch.Tensor:
-    """`ctrlattn.read` with a gradient for the temperature, which the fused kernel behind `read` does not have."""
+    """Take `ctrlattn.read` with a gradient for the temperature, which the fused kernel behind `read` does not have."""
     return softmax(x * torch.exp(-log_temperature) @ keys.mT) @ values
 
 
 def _read_before(x: torch.Tensor, *, log_temperature: torch.Tensor) -> torch.Tensor:
-    """read(x_i, X, X) with X = x_0 ... x_{i-1}; nothing for the first token."""
+    """Return read(x_i, X, X) with X = x_0 ... x_{i-1}; it is 0 for the first token."""
     earlier = x[..., :-1, :]
     scores = x[..., 1:, :] * torch.exp(-log_temperature) @ earlier.mT
     y = softmax(scores + causal_bias(earlier.shape[-2], x)) @ earlier
@@ -226,15 +226,15 @@ def _with_feedback(loop: Loop, gain: float) -> Loop:
 
 
 def _scaled(read: Callable[[torch.Tensor], torch.Tensor], gain: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """gain * read(x)."""
+    """Return gain * read(x)."""
     return gain * read(x)
 
 
 def _points(rng: np.random.Generator, n: int, dim: int) -> torch.nn.Parameter:
-    """(n, d) Gaussian vectors of expected squared length 1."""
+    """Draw (n, d) Gaussian vectors of expected squared length 1."""
     return torch.nn.Parameter(torch.as_tensor(rng.standard_normal((n, dim)) / math.sqrt(dim), dtype=torch.float32))
 
 
 def _logarithm(name: str, value: float) -> torch.nn.Parameter:
-    """The logarithm of a temperature as the learned parameter, so that the temperature stays positive."""
+    """Return the logarithm of a temperature as the learned parameter, so that the temperature stays positive."""
     return torch.nn.Parameter(torch.tensor(math.log(require_positive(name, value))))

@@ -8,7 +8,7 @@ RELATIVES = ("attnscale", "centered", "shaped", "differential", "value-residual"
 
 
 def loop_of_network(name: str) -> Loop | None:
-    """The loop of a preset that makes a network; None for a relative, which has an attention law and no loop.
+    """Return the loop of a preset that makes a network; None for a relative, which has an attention law and no loop.
 
     Raises
     ------

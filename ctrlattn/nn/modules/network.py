@@ -21,7 +21,7 @@ class Network(torch.nn.Module):
     blocks: torch.nn.ModuleList
 
     def layers(self, x: torch.Tensor, *, padding: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
-        """The stream before the first block and after each, (..., n, d)."""
+        """Return the stream before the first block and after each, (..., n, d)."""
         yield x
         depth_state = None
         for block in self.blocks:
@@ -29,7 +29,7 @@ class Network(torch.nn.Module):
             yield x
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Torch's load_state_dict, with one message for everything that does not fit.
+        """Run torch's load_state_dict, with one message for everything that does not fit.
 
         A shared tensor may stand under only one of its names, as safetensors' save_model writes it.
 
@@ -57,7 +57,7 @@ class Network(torch.nn.Module):
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def initialize(self, std: float, *, depth_scaled: bool) -> None:
-        """Normal weights truncated at two deviations, and zero biases.
+        """Set normal weights truncated at two deviations, and zero biases.
 
         depth_scaled multiplies the weights of the maps that write to the stream by 1/sqrt(2 L).
         """
@@ -73,7 +73,7 @@ class Network(torch.nn.Module):
 def stack(
     depth: int, controller: Any, mixing: Any = None, drop_path: float = 0.0, **options: Any
 ) -> torch.nn.ModuleList:
-    """`depth` blocks with one controller for all, or a sequence with one per layer (None for a layer without one).
+    """Make `depth` blocks with one controller for all, or one per layer from a sequence (None for a layer without one).
 
     mixing is a class of nn.relatives, of which every layer makes its own instance. drop_path is the rate of the last
     layer; the rate grows linearly from 0 at the first layer, as in DeiT's recipe.
@@ -96,7 +96,7 @@ def stack(
 
 
 def _identity(tensor: torch.Tensor) -> tuple[int, tuple[int, ...]]:
-    """A key that is equal for two names of the same tensor."""
+    """Return a key that is equal for two names of the same tensor."""
     return (tensor.data_ptr() or id(tensor)), tuple(tensor.shape)
 
 

@@ -27,7 +27,7 @@ class Radius(NamedTuple):
 
 
 def pass_radius(f: Map, h: torch.Tensor, *, rounds: int = 4, generator: torch.Generator | None = None) -> Radius:
-    """The spectral radius of F'(h) for each sample, with a gradient that reaches the weights of F and not h.
+    """Return the spectral radius of F'(h) for each sample, with a gradient that reaches the weights of F and not h.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def pass_radius(f: Map, h: torch.Tensor, *, rounds: int = 4, generator: torch.Ge
     rounds : int
         Products with J and J' of both directions; the error falls as (|lambda_3|/|lambda_2|)^rounds.
     generator : torch.Generator, optional
-        Of the first directions.
+        Source of the first directions.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def pass_radius(f: Map, h: torch.Tensor, *, rounds: int = 4, generator: torch.Ge
 
 
 def squared_norm(f: Map, h: torch.Tensor, *, probes: int = 1, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Hutchinson's estimate of |F'(h)|_F^2 for each sample: the mean of |J v|^2 over probes of signs.
+    """Return Hutchinson's estimate of |F'(h)|_F^2 for each sample: the mean of |J v|^2 over probes of signs.
 
     Parameters
     ----------
@@ -120,13 +120,13 @@ def squared_norm(f: Map, h: torch.Tensor, *, probes: int = 1, generator: torch.G
 
 
 def _orthonormal(v: torch.Tensor) -> torch.Tensor:
-    """(directions, N, *shape), those of each sample orthonormal."""
+    """Return (directions, N, *shape), those of each sample orthonormal."""
     flat = v.flatten(2).movedim(0, -1)
     return torch.linalg.qr(flat)[0].movedim(-1, 0).reshape(v.shape)
 
 
 def _ritz(v: torch.Tensor, moved: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(lambda, y, |J x - lambda x|) of each sample's dominant Ritz pair x = V y.
+    """Return (lambda, y, |J x - lambda x|) of each sample's dominant Ritz pair x = V y.
 
     A second direction that has not settled has Ritz values of its own, as large as the field of values of J; so the
     largest counts among those whose residual is small, and the one of least residual where none is.
@@ -141,17 +141,17 @@ def _ritz(v: torch.Tensor, moved: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
 
 
 def _left(w: torch.Tensor, pulled: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """The left vector z, z^H J = lambda z^H, of the Ritz value of J' nearest to conj(lambda)."""
+    """Return the left vector z, z^H J = lambda z^H, of the Ritz value of J' nearest to conj(lambda)."""
     values, vectors = torch.linalg.eig(w.mT @ pulled)
     at = (values - value.conj()[:, None]).abs().argmin(-1)
     return _combined(w, vectors[torch.arange(len(at), device=at.device), :, at])
 
 
 def _combined(v: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """V y, (N, size) complex."""
+    """Return V y, (N, size) complex."""
     return (v.to(y.dtype) @ y[..., None])[..., 0]
 
 
 def _dot(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """z^H x of each sample."""
+    """Return z^H x of each sample."""
     return (z.conj() * x).sum(-1)

@@ -7,7 +7,7 @@ from ctrlattn.nn.modules.relatives import RELATIVES
 
 
 def configuration(name: str) -> dict[str, Any]:
-    """Keyword arguments of ControlledViT or ControlledLM that make a network after a preset or a relative.
+    """Return keyword arguments of ControlledViT or ControlledLM that make a network after a preset or a relative.
 
     A preset of value dynamics (softmax, neutreno, both PIDformer laws) becomes a controller inside attention. A preset
     with a residual connection (comparator) becomes a sign on the stream. A relative (attnscale, centered, shaped,

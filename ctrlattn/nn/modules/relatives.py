@@ -42,11 +42,11 @@ class _Plain(torch.nn.Module):
     masks = True
 
     def values(self, v: torch.Tensor, v0: torch.Tensor) -> torch.Tensor:
-        """v, (..., n, heads, D)."""
+        """Return v, (..., n, heads, D)."""
         return v
 
     def finish(self, y: torch.Tensor) -> torch.Tensor:
-        """y, (..., heads, n, D)."""
+        """Return y, (..., heads, n, D)."""
         return y
 
 
@@ -77,7 +77,7 @@ class AttnScale(_Plain):
         self.w = torch.nn.Parameter(torch.zeros(heads))
 
     def forward(self, read: Read, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """(..., heads, n, D) -> (..., heads, n, D)."""
+        """Map (..., heads, n, D) to (..., heads, n, D)."""
         mean = uniform(read, q, k, v)
         return mean + (1 + self.w[:, None, None]) * (read(q, k, v) - mean)
 
@@ -100,7 +100,7 @@ class Centered(_Plain):
         super().__init__()
 
     def forward(self, read: Read, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """(..., heads, n, D) -> (..., heads, n, D)."""
+        """Map (..., heads, n, D) to (..., heads, n, D)."""
         return read(q, k, v) - uniform(read, q, k, v)
 
 
@@ -124,7 +124,7 @@ class ShapedAttention(_Plain):
         super().__init__()
 
     def forward(self, read: Read, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """(..., heads, n, D) -> (..., heads, n, D)."""
+        """Map (..., heads, n, D) to (..., heads, n, D)."""
         own = v[..., -q.shape[-2] :, :]  # with a cache there are more values than queries, which are the last
         return own + read(q, k, v) - uniform(read, q, k, v)
 
@@ -167,17 +167,17 @@ class Differential(_Plain):
         self.norm = torch.nn.RMSNorm(head_dim, eps=1e-5)
 
     def amount(self) -> torch.Tensor:
-        """lambda, a scalar."""
+        """Return lambda, a scalar."""
         q1, k1, q2, k2 = self.vectors.unbind()
         return (q1 @ k1).exp() - (q2 @ k2).exp() + self.initial
 
     def forward(self, read: Read, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """(..., heads, n, D) -> (..., heads, n, D)."""
+        """Map (..., heads, n, D) to (..., heads, n, D)."""
         (q1, q2), (k1, k2) = q.chunk(2, -1), k.chunk(2, -1)
         return read(q1, k1, v) - self.amount() * read(q2, k2, v)
 
     def finish(self, y: torch.Tensor) -> torch.Tensor:
-        """(1 - lambda_init) RMSnorm(y), head by head."""
+        """Return (1 - lambda_init) RMSnorm(y), head by head."""
         return (1 - self.initial) * self.norm(y)
 
 
@@ -198,11 +198,11 @@ class ValueResidual(_Plain):
         super().__init__()
 
     def values(self, v: torch.Tensor, v0: torch.Tensor) -> torch.Tensor:
-        """(v_0 + v)/2."""
+        """Return (v_0 + v)/2."""
         return (v0 + v) / 2
 
     def forward(self, read: Read, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """(..., heads, n, D) -> (..., heads, n, D)."""
+        """Map (..., heads, n, D) to (..., heads, n, D)."""
         return read(q, k, v)
 
 
@@ -228,7 +228,7 @@ class Sinkformer(_Plain):
         self.steps = steps
 
     def forward(self, read: Read, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """(..., heads, n, D) -> (..., heads, n, D)."""
+        """Map (..., heads, n, D) to (..., heads, n, D)."""
         return sinkhorn(q @ k.mT / math.sqrt(q.shape[-1]), self.steps) @ v
 
 
@@ -238,5 +238,5 @@ RELATIVES: dict[str, type[_Plain]] = dict(
 
 
 def uniform(read: Read, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """The mean of the values that each token sees: what a query of zeros reads."""
+    """Return the mean of the values that each token sees: this is what a query of zeros reads."""
     return read(torch.zeros_like(q), k, v)

@@ -6,7 +6,7 @@ from ctrlattn.errors import InputError
 
 
 def sinkhorn(logits: torch.Tensor, steps: int) -> torch.Tensor:
-    """exp(logits) with rows and columns normalised in turn, rows first.
+    """Return exp(logits) with rows and columns normalised in turn, rows first.
 
     One step is softmax. The limit of many steps is doubly stochastic.
 

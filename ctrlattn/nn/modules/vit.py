@@ -23,7 +23,7 @@ class PatchEmbedding(torch.nn.Module):
         self.proj = torch.nn.Conv2d(channels, dim, kernel_size=patch, stride=patch)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(batch, channels, image, image) -> (batch, patches, d)."""
+        """Map (batch, channels, image, image) to (batch, patches, d)."""
         if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
             raise InputError(f"images must be (batch, {', '.join(map(str, self.shape))}), got {tuple(images.shape)}")
         return self.proj(images).flatten(2).mT
@@ -100,22 +100,22 @@ class ControlledViT(Network):
         torch.nn.init.normal_(self.cls_token, std=1e-6)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
-        """The stream at layer 0, (batch, patches + 1, d); token 0 is the class token."""
+        """Return the stream at layer 0, (batch, patches + 1, d); token 0 is the class token."""
         patches = self.patch_embed(images)
         return torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], 1) + self.pos_embed
 
     def states(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
-        """The stream at layer 0 and after each block, (batch, patches + 1, d) each."""
+        """Return the stream at layer 0 and after each block, (batch, patches + 1, d) each."""
         return self.layers(self.embed(images))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(batch, channels, image, image) -> (batch, classes)."""
+        """Map (batch, channels, image, image) to (batch, classes)."""
         *_, x = self.states(images)
         return self.head(self.norm(x)[:, 0])
 
 
 def deit_tiny_patch16_224(**options: Any) -> ControlledViT:
-    """DeiT-tiny: 12 layers, 192 features, 3 heads; 5,717,416 parameters with 1000 classes.
+    """Make DeiT-tiny: 12 layers, 192 features, 3 heads; 5,717,416 parameters with 1000 classes.
 
     >>> sum(p.numel() for p in deit_tiny_patch16_224().parameters())
     5717416
@@ -124,7 +124,7 @@ def deit_tiny_patch16_224(**options: Any) -> ControlledViT:
 
 
 def deit_small_patch16_224(**options: Any) -> ControlledViT:
-    """DeiT-small: 12 layers, 384 features, 6 heads.
+    """Make DeiT-small: 12 layers, 384 features, 6 heads.
 
     >>> deit_small_patch16_224(depth=1).head.in_features
     384
@@ -133,7 +133,7 @@ def deit_small_patch16_224(**options: Any) -> ControlledViT:
 
 
 def deit_base_patch16_224(**options: Any) -> ControlledViT:
-    """DeiT-base: 12 layers, 768 features, 12 heads.
+    """Make DeiT-base: 12 layers, 768 features, 12 heads.
 
     >>> deit_base_patch16_224(depth=1).head.in_features
     768

@@ -9,7 +9,7 @@ from ctrlattn.errors import InputError
 
 
 def wave(predict: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, layers: int, step: float) -> torch.Tensor:
-    """The states of the second-order loop, layer by layer.
+    """Return the states of the second-order loop, layer by layer.
 
     A mode a of attention has the characteristic polynomial z^2 - (2 - t^2 (1 - a)) z + 1, whose roots have product 1.
     While 0 < t^2 (1 - a) < 4 they lie on the unit circle: the mode oscillates without damping.

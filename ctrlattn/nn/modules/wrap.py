@@ -91,7 +91,7 @@ class Wrapped:
         self._pass.values = given
 
     def _adder(self, entry: _Entry) -> Any:
-        """A hook that computes u from the values of this layer and adds it to what the output map reads."""
+        """Return a hook that computes u from the values of this layer and adds it to what the output map reads."""
 
         def add(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
             o, state = arguments[0], self._pass.depth_state
@@ -182,7 +182,7 @@ def _entries(model: Any, places: Places | None) -> list[_Entry]:
 
 
 def _seen(model: Any) -> list[_Entry]:
-    """The entries of a network without a row: its structure is traced, or read where it was changed by `drop`."""
+    """Find the entries of a network without a row: its structure is traced, or read where it was changed by `drop`."""
     name = model.config.model_type
     traced = traced_in(getattr(model.config, KEY, None) or {}) or Traced(name, trace(model))
     checkpoint = Checkpoint(model, None, traced, name)
@@ -194,14 +194,14 @@ def _seen(model: Any) -> list[_Entry]:
 
 
 def _features(linear: Any) -> tuple[int, int]:
-    """(in, out) of a linear map or of a Conv1D of GPT-2; (0, 0) for anything else."""
+    """Return (in, out) of a linear map or of a Conv1D of GPT-2; (0, 0) for anything else."""
     if hasattr(linear, "in_features"):
         return linear.in_features, linear.out_features
     return getattr(linear, "nx", 0), getattr(linear, "nf", 0)
 
 
 def _fault(model: Any, places: Places) -> str | None:
-    """What does not fit the attribute paths of `places`, or None."""
+    """Say what does not fit the attribute paths of `places`, or return None."""
     try:
         layers = list(at(model.base_model, places.layers))
         maps = [(at(layer, places.value), at(layer, places.output)) for layer in layers]
