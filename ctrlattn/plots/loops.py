@@ -57,9 +57,9 @@ def bode(system: Any, omega: Any = None, *, a: float | None = None, log: bool | 
     Raises
     ------
     InputError
-        A Loop without `a`, a mode that is complex, several inputs or outputs, systems of different time bases.
+        A Loop has no `a` or a complex one, there are several inputs or outputs, or the time bases differ.
     InputTypeError
-        Not a Loop and not a system of python-control.
+        It is neither a Loop nor a system of python-control.
 
     References
     ----------

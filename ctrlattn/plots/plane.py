@@ -84,7 +84,7 @@ def nyquist_curves(
         Along ascending frequencies.
     margins : name -> ctrlattn.Margins, optional
     unit : str
-        Of the delay margins.
+        Unit of the delay margins.
 
     Examples
     --------

@@ -47,7 +47,7 @@ def spectra(given: Any, loop: Loop | None = None, *, title: str = "", ax: Axes |
     Raises
     ------
     InputError
-        Nothing to draw, matrices that are not square, a number that is not finite, a loop with vectors as gains.
+        There is nothing to draw, a matrix is not square, a number is not finite, or a gain of the loop is a vector.
     InputTypeError
         What is given is none of these.
 

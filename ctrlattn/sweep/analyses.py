@@ -68,7 +68,7 @@ def chosen(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     Raises
     ------
     InputError
-        None at all, an unknown name or option, or a value that an option cannot have.
+        There is none at all, a name or option is unknown, or an option cannot have its value.
 
     Examples
     --------

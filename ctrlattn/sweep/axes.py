@@ -195,7 +195,7 @@ def axis_of(path: str, given: Any, *, grid: bool) -> Axis:
     Raises
     ------
     InputError
-        Nothing of these, an empty list, a value twice, unknown keys, or a range that is none.
+        It is none of these, the list is empty or has a value twice, a key is unknown, or the range is none.
 
     Examples
     --------

@@ -27,7 +27,7 @@ TABLES = ("loop", "simulation", *KEYS)
 
 
 class Cell:
-    """One cell; whatever an analysis asks of it is made once.
+    """One cell. Whatever an analysis asks of it is made once.
 
     Parameters
     ----------

@@ -24,12 +24,12 @@ def on_cluster(plan: Plan, missing: Iterable[int], address: str) -> Iterator[tup
     Parameters
     ----------
     address : str
-        Of the scheduler, such as "tcp://127.0.0.1:8786".
+        Address of the scheduler, such as "tcp://127.0.0.1:8786".
 
     Raises
     ------
     InputError
-        No scheduler answers there, it is gone, or one of the sweep as a whole.
+        No scheduler answers there, it is gone, or the sweep as a whole is refused.
 
     Notes
     -----

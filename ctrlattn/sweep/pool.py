@@ -29,9 +29,9 @@ def in_processes(plan: Plan, missing: Iterable[int], workers: int) -> Iterator[t
     Raises
     ------
     InputError
-        One that ends the whole sweep, such as a file that is gone.
+        Something ends the whole sweep, such as a file that is gone.
     RuntimeError
-        A bug, with the traceback of the process.
+        A bug showed; the message has the traceback of the process.
     """
     waiting, deaths = list(reversed(list(missing))), Counter[int]()
     team = [_Worker(plan.job) for _ in range(min(workers, len(waiting)))]

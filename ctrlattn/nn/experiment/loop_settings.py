@@ -26,7 +26,7 @@ class LoopSettings:
         The learning rate falls linearly to a tenth.
     dim, hidden, layers : as for LoopedNetwork
     size, passes : int
-        Of the problems, and T; 0 is the task's own.
+        Size of the problems, and T; 0 takes that of the task.
     examples : int
         Problems that are made for training; batches are taken from them.
     marks : int
@@ -41,7 +41,7 @@ class LoopSettings:
     hold_every, hold_rows : int
         Steps between two choices of gain and recall, and problems at which the spectrum is measured for them.
     dtype : "float32" or "float64"
-        Of weights, problems and states.
+        Numbers of weights, problems and states.
 
     Examples
     --------

@@ -34,9 +34,9 @@ class Task:
     axes : 1 or 2
         A line, or a grid.
     size : int
-        Of the problems that are trained on, by default.
+        Default size of the problems of training.
     passes : int
-        Made in training, by default.
+        Default number of passes in training.
     pooled : bool
         Whether there is one answer for all places.
     make : callable (generator, count, size) -> (inputs, answers)
@@ -65,9 +65,9 @@ class Task:
         generator : numpy Generator
         count : int
         size : int, optional
-            By default that of the task.
+            Size of the problems, by default that of the task.
         test : bool
-            Whether they are those for testing.
+            Whether the problems are those for testing.
 
         Returns
         -------

@@ -83,7 +83,7 @@ class LoopedNetwork(torch.nn.Module):
     injection : "none", "add" or "parcae"
         How the input enters each pass.
     discretisation : "euler" or "exact"
-        Of Parcae's B.
+        How Parcae's B is discretised.
     pooled : bool
         Whether there is one answer for all places, from their mean.
 
@@ -95,7 +95,7 @@ class LoopedNetwork(torch.nn.Module):
     Raises
     ------
     InputError
-        A size or a word that is none of these.
+        A size or a word is none of these.
 
     References
     ----------

@@ -47,7 +47,7 @@ def pass_radius(f: Map, h: torch.Tensor, *, rounds: int = 4, generator: torch.Ge
     Raises
     ------
     InputError
-        rounds below 1.
+        `rounds` is below 1.
 
     References
     ----------
@@ -100,7 +100,7 @@ def squared_norm(f: Map, h: torch.Tensor, *, probes: int = 1, generator: torch.G
     Raises
     ------
     InputError
-        probes below 1.
+        `probes` is below 1.
 
     References
     ----------

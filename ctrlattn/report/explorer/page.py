@@ -101,7 +101,7 @@ def markup(networks: Mapping[str, Sequence[Any]], *, level: int = 2) -> Markup:
     networks : name -> sequence of Dataset
         Recorded texts (see ctrlattn.signals).
     level : int
-        Of its heading, 1 to 5.
+        Level of the heading of the part, 1 to 5.
 
     Raises
     ------

@@ -25,7 +25,7 @@ CAVEAT = (
 
 
 def sections(material: Material) -> list[Section]:
-    """Show the growth of the automaton's pass operator, and of every linear loop with every matrix of one text."""
+    """Show the automaton's pass operator, and every linear loop with every recorded matrix of one text."""
     automaton = pass_operator(presets.get("prediction-error"), TOKENS)
     growth = transient_growth(automaton, PASSES)
     moved = pseudospectral_radius(automaton, DISTURBANCE)
