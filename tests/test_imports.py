@@ -37,10 +37,14 @@ def test_help_loads_no_numerical_library():
     assert loaded & {"torch", "matplotlib", "transformers", "control", "xarray", "scipy", "numba"} == set()
 
 
-def test_the_page_of_a_checkpoint_and_the_matrices_of_a_loop_load_no_python_control():
+def test_the_page_of_a_checkpoint_the_matrices_of_a_loop_and_a_sweep_load_no_python_control():
     rooms = "import ctrlattn.report.pages.checkpoint.page, ctrlattn.stability, ctrlattn.linear, ctrlattn.frequency"
     asked = "ctrlattn.linear.poles([[0.5]]), ctrlattn.stability.numerical_radius([[0.5]])"
-    assert "control" not in loaded_by(f"{rooms}; {asked}")
+    # What a worker of a sweep does, once it has been told which.
+    sweep = "from ctrlattn.sweep import ANALYSES, Spec, batch, plan"
+    analyses = "{name: {} for name in ANALYSES if name not in ('unstable_share', 'loss')}"
+    job = f"plan.plan_of(Spec({{'loop.controller.kp': [0.3]}}, {analyses}, loop={{'preset': 'neutreno'}})).job"
+    assert "control" not in loaded_by(f"{rooms}; {asked}; {sweep}; batch.compute({job}, 0)")
 
 
 def test_unknown_names_are_attribute_errors():

@@ -6,9 +6,8 @@ iteration. s = (z - 1)/(z + 1) maps the circle onto the imaginary axis and leave
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import control
 import numpy as np
 from scipy.linalg import solve_continuous_are
 
@@ -17,6 +16,9 @@ from ctrlattn.controllers import LTIController, as_controller
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear import mode, open_loop_pole
 from ctrlattn.loop import Loop
+
+if TYPE_CHECKING:
+    import control
 
 _EDGE = 1e-9
 
@@ -27,7 +29,7 @@ class Shaped:
 
     controller: LTIController  # W times the robust controller, negative feedback as everywhere
     loop: Loop  # the loop with it
-    plant: control.StateSpace  # G = W/(z - alpha), what nu_gap compares
+    plant: "control.StateSpace"  # G = W/(z - alpha), what nu_gap compares
     margin: float  # eps: G may move by less than this in the nu-gap (`stability.nu_gap`)
     largest: float  # eps no controller exceeds for this W
 
@@ -93,6 +95,8 @@ def loop_shaping(loop: Loop, a: float, weight: Any, *, excess: float = 1.1) -> S
         raise InputTypeError(
             "loop_shaping needs a weight: the controller one would like to have, such as PID(0.3, 0.3)"
         )
+    import control
+
     w = control.ss(*as_controller(weight).realization(), 1, remove_useless_states=False)
     plant = control.ss(float(open_loop_pole(loop, a)), 1.0, 1.0, 0.0, 1) * w
     k, largest = _robust(plant.A, plant.B, plant.C, plant.D, excess)

@@ -95,6 +95,17 @@ def loop_transfer(loop: Loop, a: complex, at: Breaking = "control") -> "control.
     >>> L(-1.0).real.round(12)  # 0.5 / (z - 1) at z = -1
     np.float64(-0.25)
     """
+    matrices = loop_matrices(loop, a, at)
+    return _named(*matrices, *(("error", "state") if at == "control" else ("prediction", "return")))
+
+
+def loop_matrices(loop: Loop, a: complex, at: Breaking = "control") -> Realization:
+    """A, B, C, D of `loop_transfer`, without python-control.
+
+    >>> from ctrlattn import CausalMean, Loop
+    >>> [m.tolist() for m in loop_matrices(Loop(CausalMean(), skip=1.0, feedback=-1.0, controller=PID(0.3)), 0.5)]
+    [[[0.5]], [[0.3]], [[1.0]], [[0.0]]]
+    """
     _require_linear(loop, "loop_transfer")
     if at not in get_args(Breaking):
         raise InputError(f'at must be "control" or "prediction", got {at!r}')
@@ -106,12 +117,12 @@ def loop_transfer(loop: Loop, a: complex, at: Breaking = "control") -> "control.
         matrix = np.block([[alpha, c_c], [np.zeros_like(b_c), a_c]])
         into = np.vstack([d_c, b_c])
         out = np.hstack([eye, np.zeros_like(c_c)])
-        return _named(matrix, into, out, np.zeros_like(eye), "error", "state")
+        return matrix, into, out, np.zeros_like(eye)
     # y -> x with x' = skip x + feedback y - C x, then -a x back to where y entered.
     matrix = np.block([[loop.skip * eye - d_c, c_c], [-b_c, a_c]])
     into = np.vstack([loop.feedback * eye, np.zeros_like(b_c)])
     out = np.hstack([-eigenvalue, np.zeros_like(c_c)])
-    return _named(matrix, into, out, np.zeros_like(eye), "prediction", "return")
+    return matrix, into, out, np.zeros_like(eye)
 
 
 def _require_linear(loop: Loop, quantity: str) -> None:

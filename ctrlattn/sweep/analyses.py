@@ -11,12 +11,13 @@ from ctrlattn.design.gain_cells import worst_of_gains
 from ctrlattn.design.performance import HORIZON, performance
 from ctrlattn.errors import InputError, require_known, require_whole
 from ctrlattn.frequency.tokens import mean_cosine
-from ctrlattn.linear import loop_transfer
 from ctrlattn.linear.mode_polynomial import outermost_modes
+from ctrlattn.linear.modes import loop_matrices
 from ctrlattn.loop import simulate
-from ctrlattn.stability import margins, stability_interval
+from ctrlattn.stability import stability_interval
 from ctrlattn.stability.modes.pid_gains import pid_intervals, pid_unstable_share
 from ctrlattn.stability.modes.regions import unstable_share
+from ctrlattn.stability.robustness.margins import margins_of_matrices
 from ctrlattn.sweep.cell import Cell
 from ctrlattn.sweep.probe import hit_rate
 
@@ -133,7 +134,7 @@ def _intervals(many: Gains, _: Options) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _margins(cell: Cell, options: Options) -> tuple[float, ...]:
-    m = margins(loop_transfer(cell.loop, options["mode"]))
+    m = margins_of_matrices(loop_matrices(cell.loop, options["mode"]))
     return m.gain_margin, m.phase_margin, m.delay_margin, m.modulus_margin
 
 

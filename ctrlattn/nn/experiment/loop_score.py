@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scipy import stats
-
 
 def scores_of(run: Mapping[str, Any], end: Mapping[str, Any], passes: int) -> dict[str, float]:
     """Return the scores of one run: at the trained passes, beyond them, and at larger sizes.
@@ -73,6 +71,8 @@ def _table(rows: Sequence[Mapping[str, Any]], rule: str) -> dict[str, Any]:
     n, right = len(pairs), both + neither
     if n == 0:
         return {"counts": [0, 0, 0, 0], "n": 0, "right": math.nan, "low": math.nan, "high": math.nan, "p": math.nan}
+    from scipy import stats  # processes that train score nothing
+
     interval = stats.binomtest(right, n).proportion_ci(method="exact")
     p = float(stats.fisher_exact([[both, said], [missed, neither]], alternative="greater").pvalue)
     return {

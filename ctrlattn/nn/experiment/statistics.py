@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
-from scipy import stats
 
 from ctrlattn.errors import InputError
 
@@ -52,6 +51,8 @@ def half_width(values: Any, *, level: float = 0.95) -> np.ndarray:
     n = len(values)
     if n < 2:
         return np.full(values.shape[1:], math.nan)
+    from scipy import stats  # here and below: processes that train compute no statistics, and need not import them
+
     return np.asarray(stats.t.ppf((1 + level) / 2, n - 1) * (values.std(0, ddof=1) / math.sqrt(n)))
 
 
@@ -92,6 +93,8 @@ def paired(differences: Sequence[float], direction: Direction = "two-sided", *, 
     error, half = deviation / math.sqrt(len(d)), float(half_width(d, level=level))
     # Equal differences have no spread: t is then infinite, or 0 where they are 0.
     t = mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
+    from scipy import stats
+
     p = _tail(float(stats.t.sf(t, len(d) - 1)), float(stats.t.cdf(t, len(d) - 1)), direction)
     return Paired(len(d), mean, mean - half, mean + half, deviation, p, _sign_flip(d, direction))
 
@@ -130,6 +133,8 @@ def power(n: int, effect: float, *, alpha: float = 0.05, sides: int = 1) -> floa
     >>> round(power(27, 0.5), 2)
     0.81
     """
+    from scipy import stats
+
     degrees, shift = n - 1, abs(effect) * math.sqrt(n)
     critical = float(stats.t.ppf(1 - alpha / sides, degrees))
     # Far in its tail scipy's noncentral t loses its digits; the normal distribution is accurate enough there.

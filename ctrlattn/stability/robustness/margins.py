@@ -132,19 +132,27 @@ def margins(system: Any) -> Margins:
     (4.0, 75.52, 0.75)
     """
     loop = siso_loop(system, "margins")
-    poles, stable = _closed_loop(system, loop)
-    if not stable:
-        return showing.about(Margins(False, *[math.nan] * 8), system)
-    curve = curves.loop_curve(loop, poles)
-    result = _margins(curve, curves.searched(curve))
-    if not _holds(curve, result):
-        result = _margins(curve, curves.searched(curve, finer=8))
-        if not _holds(curve, result):
-            raise ArithmeticError(
-                "margins: the closed loop is unstable for a gain or rotation below the margin that its response shows, "
-                "so that rounding decides either. Give the system in modal form, or as a transfer function"
-            )
-    return showing.about(result, system)
+    return showing.about(_of_loop(loop, *_closed_loop(system, loop)), system)
+
+
+def margins_of_matrices(matrices: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]) -> Margins:
+    """`margins` of A, B, C, D over depth: a process that measures many loops then needs no python-control.
+
+    Raises
+    ------
+    InputError, ArithmeticError
+        As `margins`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> margins_of_matrices(tuple(np.array([[x]]) for x in (1.0, 1.0, 0.5, 0.0))).gain_margin  # 0.5/(z - 1)
+    4.0
+    """
+    loop = realization(matrices, "margins")
+    _require_siso(loop.d.shape[1], loop.d.shape[0], "margins")
+    _require_judged(loop, "margins")
+    return _of_loop(loop, *_closed_loop(matrices, loop))
 
 
 def crossings(system: Any) -> Crossings:
@@ -187,15 +195,23 @@ def siso_loop(system: Any, quantity: str) -> Realization:
     refuse_loop_sequence(system, quantity)
     if not isinstance(system, loaded("control", "StateSpace", "TransferFunction")):
         raise InputTypeError(f"{quantity} takes a StateSpace or TransferFunction, got {type(system).__name__}")
-    if (system.ninputs, system.noutputs) != (1, 1):
+    _require_siso(system.ninputs, system.noutputs, quantity)
+    loop = realization(system, quantity)
+    _require_judged(loop, quantity)
+    return loop
+
+
+def _require_siso(inputs: int, outputs: int, quantity: str) -> None:
+    if (inputs, outputs) != (1, 1):
         raise InputError(
-            f"{quantity} takes a SISO system, got {system.ninputs} inputs and {system.noutputs} outputs; disk_margin "
+            f"{quantity} takes a SISO system, got {inputs} inputs and {outputs} outputs; disk_margin "
             "and loop_margins take several channels"
         )
-    loop = realization(system, quantity)
+
+
+def _require_judged(loop: Realization, quantity: str) -> None:
     require_size(len(loop.a), _LARGEST, quantity, "Reduce the order with balanced_truncation.")
     require_real_system(loop, quantity, "; disk_margin takes complex ones")
-    return loop
 
 
 def _closed_loop(system: Any, loop: Realization, *, decide: bool = True) -> tuple[np.ndarray, bool]:
@@ -203,7 +219,7 @@ def _closed_loop(system: Any, loop: Realization, *, decide: bool = True) -> tupl
     closed = _closed(loop, 1.0)
     if closed is None:
         return eigenvalues(loop.a), False
-    if isinstance(system, loaded("control", "StateSpace")):
+    if not isinstance(system, loaded("control", "TransferFunction")):
         stable, closed_poles = Realization(closed, *loop[1:5]).stable_poles() if decide else (False, np.zeros(0))
         return closed_poles if stable else eigenvalues(closed), stable
     poles = accurate_roots(system.num[0][0], system.den[0][0])
@@ -215,6 +231,21 @@ def _closed(loop: Realization, gain: complex) -> np.ndarray | None:
     """Return A - K b c/(1 + K d), the state matrix of the loop under K; None where it is not well posed."""
     direct = 1 + gain * loop.d[0, 0]
     return None if direct == 0 else loop.a - loop.b @ loop.c * (gain / direct)
+
+
+def _of_loop(loop: Realization, poles: np.ndarray, stable: bool) -> Margins:
+    if not stable:
+        return Margins(False, *[math.nan] * 8)
+    curve = curves.loop_curve(loop, poles)
+    result = _margins(curve, curves.searched(curve))
+    if not _holds(curve, result):
+        result = _margins(curve, curves.searched(curve, finer=8))
+        if not _holds(curve, result):
+            raise ArithmeticError(
+                "margins: the closed loop is unstable for a gain or rotation below the margin that its response shows, "
+                "so that rounding decides either. Give the system in modal form, or as a transfer function"
+            )
+    return result
 
 
 def _margins(curve: LoopCurve, crossed: Crossed) -> Margins:

@@ -13,10 +13,12 @@ import systems
 from cases import every_case
 from numpy.testing import assert_allclose
 
-from ctrlattn import PID, CausalMean, Loop, crossings, gain_margin, loop_transfer, margins
+from ctrlattn import PID, CausalMean, Loop, crossings, gain_margin, loop_transfer, margins, presets
+from ctrlattn.linear.modes import loop_matrices
 from ctrlattn.linear.realization import realization
 from ctrlattn.stability.robustness import loop_curve
 from ctrlattn.stability.robustness import margins as margins_module
+from ctrlattn.stability.robustness.margins import margins_of_matrices
 
 
 def radius(system):
@@ -432,6 +434,19 @@ def test_two_outputs_or_inputs_are_refused_with_their_numbers():
             ValueError, match=f"crossings takes a SISO system, got {inputs} inputs and {outputs} outputs"
         ):
             crossings(system)
+        with pytest.raises(ValueError, match=f"margins takes a SISO system, got {inputs} inputs and {outputs} outputs"):
+            margins_of_matrices((system.A, system.B, system.C, system.D))
+
+
+def test_matrices_have_the_margins_of_their_system():
+    for kp in (0.3, 0.9, 3.0):  # the last is unstable
+        loop = replace(presets.get("pidformer-printed"), controller=PID(kp, 0.1, 0.2))
+        assert repr(margins_of_matrices(loop_matrices(loop, 0.5))) == repr(margins(loop_transfer(loop, 0.5)))
+    one = np.ones((1, 1))
+    with pytest.raises(ValueError, match="the system must be real, got complex values; disk_margin takes complex ones"):
+        margins_of_matrices((0.5j * one, one, one, one))
+    with pytest.raises(ValueError, match="n <= 1000"):
+        margins_of_matrices((0.5 * np.eye(1001), np.ones((1001, 1)), np.ones((1, 1001)), one))
 
 
 def test_crossings_of_a_lag_in_closed_form():
