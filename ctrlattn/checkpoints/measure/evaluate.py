@@ -136,9 +136,9 @@ def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: i
     for i, start in enumerate(starts):
         tokens = windows_of(checkpoint, frame.around(text[start : start + room]))
         end = start + room
-        added = losses[done - unread : end - unread]
-        added[:] = _losses(checkpoint, tokens)[0][-len(added) :]
-        means[i], done = added.mean(), end
+        new_losses = losses[done - unread : end - unread]
+        new_losses[:] = _losses(checkpoint, tokens)[0][-len(new_losses) :]
+        means[i], done = new_losses.mean(), end
     evaluation = evaluation_of(means, len(losses))
     loss = float(losses.mean())
     return Evaluation(loss, evaluation.standard_error, _exp(loss), evaluation.window_losses, len(losses))

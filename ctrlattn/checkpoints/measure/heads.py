@@ -99,15 +99,15 @@ def head_feedback(checkpoint: Checkpoint, layer: int, recorded: "xr.Dataset") ->
     x = _signal(recorded, "state", layer)
     square = np.sum(x * x, axis=-1)
     # <M z_j, x_i> for all pairs, through the head's own small dimension.
-    asked = np.einsum("id,hdp->hip", x * after, maps.output, optimize=True)
-    pairs = weights * (asked @ values.swapaxes(-1, -2)) / np.where(square > 0, square, 1.0)[:, None]
-    own = np.diagonal(pairs, axis1=-2, axis2=-1)
+    readout = np.einsum("id,hdp->hip", x * after, maps.output, optimize=True)
+    pairs = weights * (readout @ values.swapaxes(-1, -2)) / np.where(square > 0, square, 1.0)[:, None]
+    diagonal = np.diagonal(pairs, axis1=-2, axis2=-1)
     first = np.concatenate([np.zeros_like(pairs[:, :1, 0]), pairs[:, 1:, 0]], axis=-1)
     gain = pairs.sum(-1)
     # |F^h|^2 by the small Gram matrix of W_O; a factor after the sum differs from feature to feature.
-    added = np.einsum("hip,hdp->hid", weights @ values, maps.output, optimize=True) * after
-    size = np.linalg.norm(added, axis=-1) / np.sqrt(np.where(square > 0, square, 1.0))
-    return HeadFeedback(gain, np.stack([own, first, gain - own - first], axis=1), size)
+    contributions = np.einsum("hip,hdp->hid", weights @ values, maps.output, optimize=True) * after
+    size = np.linalg.norm(contributions, axis=-1) / np.sqrt(np.where(square > 0, square, 1.0))
+    return HeadFeedback(gain, np.stack([diagonal, first, gain - diagonal - first], axis=1), size)
 
 
 def _parts(
@@ -123,22 +123,24 @@ def _parts(
     weights = recorded["attention"][index].to_numpy().astype(np.float64)
     each = np.einsum("hij,hjp,hdp->hid", weights, values, maps.output, optimize=True)
     summed = each.sum(0) + maps.output_bias
-    added = _signal(recorded, "attention_out", index)
+    contribution = _signal(recorded, "attention_out", index)
     behind = sublayer.out is not sublayer.module and checkpoint.family.norm == "pre"
-    _require_sum(checkpoint, index, each, _through(sublayer.out, summed) if behind else summed, added)
+    _require_sum(checkpoint, index, each, _through(sublayer.out, summed) if behind else summed, contribution)
     if not behind:
         return maps, values, weights, np.ones((1, x.shape[-1]))
-    return maps, values, weights, np.divide(added, summed, out=np.zeros_like(added), where=summed != 0)
+    return maps, values, weights, np.divide(contribution, summed, out=np.zeros_like(contribution), where=summed != 0)
 
 
-def _require_sum(checkpoint: Checkpoint, layer: int, each: np.ndarray, total: np.ndarray, added: np.ndarray) -> None:
+def _require_sum(
+    checkpoint: Checkpoint, layer: int, each: np.ndarray, total: np.ndarray, contribution: np.ndarray
+) -> None:
     """Raise ArithmeticError where what the heads give together is not what the attention adds."""
     # Norms and softmaxes are computed in float32 even where the network is in float64.
     limit = max(tolerance(torch.float32), tolerance(next(checkpoint.model.parameters()).dtype))
     if not has_plain_maps(checkpoint, layer):
         limit = max(limit, AFFINE)
-    scale = np.maximum(np.abs(each).max(axis=(0, -1)), np.abs(added).max(-1))
-    error = float(np.max(np.abs(total - added).max(-1) / np.where(scale > 0, scale, 1.0)))
+    scale = np.maximum(np.abs(each).max(axis=(0, -1)), np.abs(contribution).max(-1))
+    error = float(np.max(np.abs(total - contribution).max(-1) / np.where(scale > 0, scale, 1.0)))
     if not error <= limit:
         raise ArithmeticError(
             f"the heads of layer {layer} do not sum to what its attention adds: they differ by {error:.1e} of the "

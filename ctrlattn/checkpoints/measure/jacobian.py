@@ -96,13 +96,13 @@ def recorded_jacobian(f: LayerFunction, h: torch.Tensor) -> LinearOperator:
     wide = h.dtype if h.dtype == torch.float64 else torch.float32
 
     def products(mapped: _Products, like: torch.Tensor, columns: np.ndarray) -> np.ndarray:
-        given = torch.as_tensor(np.ascontiguousarray(columns.T)).to(like).reshape(-1, *like.shape)
-        parts = [mapped(vectors) for vectors in given.split(_TOGETHER)]
-        moved = torch.cat(parts) if len(parts) > 1 else parts[0]
+        batch = torch.as_tensor(np.ascontiguousarray(columns.T)).to(like).reshape(-1, *like.shape)
+        parts = [mapped(vectors) for vectors in batch.split(_TOGETHER)]
+        images = torch.cat(parts) if len(parts) > 1 else parts[0]
         # A sum is finite only where each number is; that of large numbers may overflow.
-        if not moved.sum().isfinite() and not torch.isfinite(moved).all():
+        if not images.sum().isfinite() and not torch.isfinite(images).all():
             raise InputError(f"a product with the Jacobian is not finite in {like.dtype}: load the network in float64")
-        return np.asarray(moved.to("cpu", wide).numpy()).reshape(len(moved), -1).T
+        return np.asarray(images.to("cpu", wide).numpy()).reshape(len(images), -1).T
 
     return LinearOperator(
         (value.numel(), h.numel()),
@@ -128,23 +128,23 @@ def _recorded(f: LayerFunction, h: torch.Tensor) -> tuple[torch.Tensor, _Product
     )
 
 
-def _pulled_back(output: torch.Tensor, given: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+def _pulled_back(output: torch.Tensor, source: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
     """Return the pull-back of each vector, several at once: one product of large matrices beats many of small ones."""
     if len(vectors) == 1:
-        return _pulled(output, given, vectors[0])[None]
+        return _pulled(output, source, vectors[0])[None]
     try:
-        return _pulled(output, given, vectors, is_grads_batched=True)
+        return _pulled(output, source, vectors, is_grads_batched=True)
     except RuntimeError:  # something in the layer takes no batch
-        return torch.stack([_pulled(output, given, vector) for vector in vectors])
+        return torch.stack([_pulled(output, source, vector) for vector in vectors])
 
 
-def _pulled(output: torch.Tensor, given: torch.Tensor, vectors: torch.Tensor, **how: bool) -> torch.Tensor:
-    """Return the pull-back of `vectors` from `output` to `given`; zeros where nothing leads from one to the other."""
+def _pulled(output: torch.Tensor, source: torch.Tensor, vectors: torch.Tensor, **how: bool) -> torch.Tensor:
+    """Return the pull-back of `vectors` from `output` to `source`; zeros where nothing leads from one to the other."""
     if not output.requires_grad:
         batch = vectors.shape[: vectors.ndim - output.ndim]
-        return given.new_zeros(*batch, *given.shape)
+        return source.new_zeros(*batch, *source.shape)
     options: dict[str, bool] = {"retain_graph": True, "allow_unused": True, "materialize_grads": True, **how}
-    return torch.autograd.grad(output, given, vectors, **options)[0]
+    return torch.autograd.grad(output, source, vectors, **options)[0]
 
 
 def remembering(operator: LinearOperator, few: int, spared: Callable[[], None] = lambda: None) -> LinearOperator:
@@ -162,9 +162,9 @@ def remembering(operator: LinearOperator, few: int, spared: Callable[[], None] =
     """
     products: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
 
-    def known(v: np.ndarray) -> np.ndarray | None:
-        before, moved = products.get(v[:_HEAD].tobytes(), (None, None))
-        return moved if before is not None and np.array_equal(before, v) else None
+    def lookup(v: np.ndarray) -> np.ndarray | None:
+        before, image = products.get(v[:_HEAD].tobytes(), (None, None))
+        return image if before is not None and np.array_equal(before, v) else None
 
     def push(v: np.ndarray) -> np.ndarray:
         return pushed(v.reshape(-1, 1))[:, 0]
@@ -172,15 +172,15 @@ def remembering(operator: LinearOperator, few: int, spared: Callable[[], None] =
     def pushed(V: np.ndarray) -> np.ndarray:
         if V.shape[0] != operator.shape[1] or V.dtype != operator.dtype or not V.size:
             return np.asarray(operator @ V)
-        moved = [known(v) for v in V.T]
-        new = [i for i, product in enumerate(moved) if product is None]
+        images = [lookup(v) for v in V.T]
+        new = [i for i, product in enumerate(images) if product is None]
         for i, product in zip(new, np.asarray(operator @ V[:, new]).T if new else (), strict=True):
-            moved[i] = product
+            images[i] = product
             if len(products) < few:
                 products.setdefault(V[:_HEAD, i].tobytes(), (V[:, i].copy(), product.copy()))
-        for _ in range(len(moved) - len(new)):
+        for _ in range(len(images) - len(new)):
             spared()
-        return np.array(moved).T
+        return np.array(images).T
 
     return LinearOperator(
         operator.shape,

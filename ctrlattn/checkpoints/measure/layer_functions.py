@@ -135,10 +135,10 @@ class RecalledLayer:
         return torch.cat([self._batch(x[None]) for x in h]) if self._one_by_one else self._batch(h)
 
     def _batch(self, h: torch.Tensor) -> torch.Tensor:
-        given = {self._name: h.movedim(-2, 0) if self._first_lane else h, **self._arguments}
+        arguments = {self._name: h.movedim(-2, 0) if self._first_lane else h, **self._arguments}
         with sdpa_kernel(SDPBackend.MATH):
-            out = first(self._run(**given))
-        return out.movedim(0, -2) if self._first_lane else out
+            y = first(self._run(**arguments))
+        return y.movedim(0, -2) if self._first_lane else y
 
     def of_tokens(self, tokens: torch.Tensor, n: int) -> "RecalledLayer":
         """Return the same layer on some of n tokens: its other arguments lose the rest of them, as far as shapes tell.

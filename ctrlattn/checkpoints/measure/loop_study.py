@@ -164,12 +164,12 @@ def loop_study(
     if not isinstance(windows, torch.Tensor):
         raise InputError("loop_study compares loops on windows of one length, and these have several")
     repeat(checkpoint, layers=layers, passes=require_whole("passes", passes), controller=controller, recall=recall)
-    asked = Passes(controller, recall=recall)
+    request = Passes(controller, recall=recall)
     text = windows[0, :_TOKENS]
     F, h = span_function(checkpoint, layers, text.cpu().numpy())
-    reach = Reach(layers, _modes(F, h, seed=seed), asked.recall)
+    reach = Reach(layers, _modes(F, h, seed=seed), request.recall)
     progress(reach.words, 0, 1)
-    across = _scan(checkpoint, layers, text, asked.recall, seed, progress) if scan else ()
+    across = _scan(checkpoint, layers, text, request.recall, seed, progress) if scan else ()
     tuned, said = _tuned(reach, seed)
     recalled = _recalled(reach)
     laws: dict[str, LawOf] = {
@@ -180,8 +180,8 @@ def loop_study(
     if tuned is not None:
         laws["tuned"] = lambda k: (k, tuned)
     if controller is not None or recall:
-        laws["asked"] = lambda k: (k, asked)
-        if (gain := _static_gain(asked)) is not None:
+        laws["asked"] = lambda k: (k, request)
+        if (gain := _static_gain(request)) is not None:
             laws["once"] = lambda k: (1, Passes(PID(k * gain)))
     counts = counts_up_to(passes)
     losses, diverged, intact = _losses(checkpoint, windows, layers, laws, counts, runs, progress)
@@ -257,8 +257,8 @@ def _tuned(reach: Reach, seed: int) -> tuple[Passes | None, str]:
         options: dict[str, Any] = {"terms": "PD", "most_recall": most, "curve": False, "seed": seed}
         design = tune(Passes(), reach.modes.design_points(), spec, **options)
     except InfeasibleError as error:
-        wanted = f"{_SETTLING} passes and a margin of {_MARGIN}"
-        return None, f"No law met {wanted} with a recall up to {most:.3g}: {error.why}."
+        target = f"{_SETTLING} passes and a margin of {_MARGIN}"
+        return None, f"No law met {target} with a recall up to {most:.3g}: {error.why}."
     worst = design.performance.worst()
     law = design.controller
     assert isinstance(design.loop, Passes)

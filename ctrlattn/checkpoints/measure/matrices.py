@@ -15,12 +15,12 @@ from ctrlattn.checkpoints.measure.columns import room
 _ROW = 1e-3  # of a row that misses so much, a sink takes the rest
 
 
-def gathered(given: Sequence[torch.Tensor | None], *, causal: bool) -> tuple[np.ndarray | None, dict[str, Any]]:
+def gathered(outputs: Sequence[torch.Tensor | None], *, causal: bool) -> tuple[np.ndarray | None, dict[str, Any]]:
     """Gather the matrices of all layers, and the attributes that say what they are.
 
     Parameters
     ----------
-    given : sequence of (1, heads, n, n) or None
+    outputs : sequence of (1, heads, n, n) or None
         What each layer returns as its matrix.
     causal : bool
         Whether no token sees those behind it.
@@ -40,8 +40,8 @@ def gathered(given: Sequence[torch.Tensor | None], *, causal: bool) -> tuple[np.
     >>> matrices.shape, attrs["no_matrix"], attrs["sink_mass"]
     ((2, 1, 2, 2), 'layer 0 has no attention matrix: its is nan', 0.5)
     """
-    matrices = Matrices(len(given), causal=causal)
-    for i, a in enumerate(given):
+    matrices = Matrices(len(outputs), causal=causal)
+    for i, a in enumerate(outputs):
         matrices.put(i, a)
     return matrices.whole()
 
@@ -108,17 +108,17 @@ class Matrices:
 
     def whole(self) -> tuple[np.ndarray | None, dict[str, Any]]:
         """Return the matrices of all layers and their attributes, as `gathered` does."""
-        told = [f"what layer {i} returns as its matrix is none: {fault}" for i, fault in self._faults.items()]
+        faults = [f"what layer {i} returns as its matrix is none: {fault}" for i, fault in self._faults.items()]
         if self._room is None:
             shapes = sorted(self._shapes)
             several = f"the attention matrices of the layers have {len(shapes)} shapes: {shapes}"
             return None, {
-                "no_matrix": "; ".join([several if shapes else "no layer returns an attention matrix", *told])
+                "no_matrix": "; ".join([several if shapes else "no layer returns an attention matrix", *faults])
             }
         missing = sorted(self._missing)
         self._room[missing] = np.nan
         absent = absent_matrices(missing)
-        attrs: dict[str, Any] = {"no_matrix": "; ".join([absent, *told])} if absent else {}
+        attrs: dict[str, Any] = {"no_matrix": "; ".join([absent, *faults])} if absent else {}
         mass = self._mass[[i for i in range(self._count) if i not in self._missing]]
         if float(mass.amax()) > self._rounding:
             attrs |= {"sinks": 1, "sink_mass": float(mass.clamp_min(0).double().mean())}
@@ -160,8 +160,8 @@ def absent_matrices(layers: Sequence[int]) -> str:
     if not layers:
         return ""
     word = "layer" if len(layers) == 1 else "layers"
-    rest = "has no attention matrix: its is nan" if len(layers) == 1 else "have no attention matrix: theirs is nan"
-    return f"{word} {', '.join(map(str, layers))} {rest}"
+    predicate = "has no attention matrix: its is nan" if len(layers) == 1 else "have no attention matrix: theirs is nan"
+    return f"{word} {', '.join(map(str, layers))} {predicate}"
 
 
 def _rounding(a: torch.Tensor) -> float:

@@ -94,11 +94,11 @@ def own_loop(network: Checkpoint | torch.nn.Module, ids: Any, *, scale: Literal[
             f"{type(model).__name__} has no {scale} loop of its own: no sequence of its modules is called again"
         )
     modules = tuple(names[start : start + period])
-    before, again = names[:start].count(modules[0]), modules.count(modules[0])
+    before, repeats = names[:start].count(modules[0]), modules.count(modules[0])
     states = torch.stack([_given(visit.x)[0] for visit in calls[start : start + period * passes : period]])
 
     def F(h: torch.Tensor) -> torch.Tensor:
-        place = _Place(h if h.ndim == 3 else h[None], before + 1, before + again + 1)
+        place = _Place(h if h.ndim == 3 else h[None], before + 1, before + repeats + 1)
         with _between(model.get_submodule(modules[0]), place), sdpa_kernel(SDPBackend.MATH):
             model(**inputs)
         return place.reached if h.ndim == 3 else place.reached[0]
@@ -110,7 +110,7 @@ def own_loop(network: Checkpoint | torch.nn.Module, ids: Any, *, scale: Literal[
         return _given(_repeated(again_visits, set(names))[start + period - 1].out)
 
     ends = [_given(visit.out) for visit in calls[start + period - 1 : start + period * passes : period]]
-    errors = [difference(end(h), out, out, ()) for h, out in zip(states, ends, strict=True)]
+    errors = [difference(end(h), expected, expected, ()) for h, expected in zip(states, ends, strict=True)]
     with torch.no_grad():
         errors += [difference(F(h), after, after, ()) for h, after in pairwise(states)]
     limit = tolerance(states.dtype)
@@ -132,9 +132,9 @@ def _given(t: torch.Tensor | None) -> torch.Tensor:
 def _repeated(visits: Sequence[Visit], names: set[str] | None = None) -> list[Visit]:
     """Return the calls of the outermost modules that are called more than once, or have these names, in order."""
     count = Counter(visit.path for visit in visits)
-    again = [visit for visit in visits if (count[visit.path] > 1 if names is None else visit.path in names)]
-    again = [visit for visit in again if visit.ended >= 0]
-    outer = [v for v in again if not any(u.began < v.began and v.ended < u.ended for u in again)]
+    repeats = [visit for visit in visits if (count[visit.path] > 1 if names is None else visit.path in names)]
+    repeats = [visit for visit in repeats if visit.ended >= 0]
+    outer = [v for v in repeats if not any(u.began < v.began and v.ended < u.ended for u in repeats)]
     return sorted(outer, key=lambda visit: visit.began)
 
 

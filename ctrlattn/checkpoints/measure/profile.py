@@ -109,13 +109,13 @@ def feedback_profile(
     >>> profile["feedback_gain"].dims, profile["sink_share"].shape
     (('layer', 'sublayer', 'token'), (2, 2))
     """
-    wanted = wanted_parts(parts, checkpoint)
+    names = wanted_parts(parts, checkpoint)
     effort = effort or Effort()
     inputs = inputs_of(checkpoint, ids)  # bad input is told before the work
-    measurement = Measurement(checkpoint, ids, effort, seed, progress or silent, not _MATRICES.isdisjoint(wanted))
+    measurement = Measurement(checkpoint, ids, effort, seed, progress or silent, not _MATRICES.isdisjoint(names))
     mark = "" if store is None else identity or _identity(checkpoint, inputs, effort, seed)
     folder = None if store is None else work_folder(Path(store), mark, progress or silent)
-    measured = {name: _part(measurement, name, folder, mark) for name in wanted}
+    measured = {name: _part(measurement, name, folder, mark) for name in names}
     return _merged(measurement, measured)
 
 

@@ -45,21 +45,21 @@ def recompose(signals: "xr.Dataset", checkpoint: Checkpoint | None = None) -> "x
     >>> bool(abs(recompose(recorded) - recorded.state[1:]).max() < 1e-6)
     True
     """
-    needed = ["state", *(["contribution", "stream"] if "contribution" in signals else ["attention_out", "mlp_out"])]
-    missing = [name for name in needed if name not in signals]
+    names = ["state", *(["contribution", "stream"] if "contribution" in signals else ["attention_out", "mlp_out"])]
+    missing = [name for name in names if name not in signals]
     if missing:
-        raise InputError(f"a stream is summed up from {', '.join(needed)}: {missing[0]} is missing")
+        raise InputError(f"a stream is summed up from {', '.join(names)}: {missing[0]} is missing")
     if signals.attrs.get("norm") == "post" and checkpoint is None:
         raise InputError("a norm stands behind the sums of this network: give recompose(signals, checkpoint)")
     steps = _steps(signals)
     norms = [None] * len(steps) if checkpoint is None else _norms(signals, checkpoint, len(steps))
     state = _array(signals, "state")
     after = np.empty_like(state[1:])
-    carried = _array(signals, "carried") if "carried" in signals else None
+    carry = _array(signals, "carried") if "carried" in signals else None
     x, before = state[0], -1
-    for i, ((call, added), norm) in enumerate(zip(steps, norms, strict=True)):
+    for i, ((call, contribution), norm) in enumerate(zip(steps, norms, strict=True)):
         x = state[call] if call != before else x
-        total = (x if carried is None else carried[i]) + added
+        total = (x if carry is None else carry[i]) + contribution
         x = after[call] = total if norm is None else norm(total)
         before = call
     return signals["state"][1:].copy(data=after)
@@ -72,9 +72,9 @@ def _array(signals: "xr.Dataset", name: str) -> np.ndarray:
 def _steps(signals: "xr.Dataset") -> list[tuple[int, np.ndarray]]:
     """Return (call, sum of what is added) of every step."""
     if "contribution" in signals:
-        added, owner = _array(signals, "contribution"), signals["step_of"].to_numpy()
+        contributions, owner = _array(signals, "contribution"), signals["step_of"].to_numpy()
         calls = signals["call"].to_numpy().tolist()
-        return [(call, added[owner == i].sum(0)) for i, call in enumerate(calls)]
+        return [(call, contributions[owner == i].sum(0)) for i, call in enumerate(calls)]
     attention, mlp = _array(signals, "attention_out"), _array(signals, "mlp_out")
     if signals.attrs.get("parallel"):
         return list(enumerate(attention + mlp))

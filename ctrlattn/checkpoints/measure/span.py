@@ -136,16 +136,16 @@ def span_modes(F: LayerFunction, h: torch.Tensor, *, count: int = 12, seed: int 
     from ctrlattn.looped import spectrum
 
     count = min(require_whole("count", count), h.numel())
-    right = spectrum(F, h, count, which="LR", tol=_TOL, seed=seed)
+    rightmost = spectrum(F, h, count, which="LR", tol=_TOL, seed=seed)
     large = spectrum(F, h, count, which="LM", tol=_TOL, seed=seed)
     # Whatever lies right of the last rightmost eigenvalue is among them already.
-    more = large.eigenvalues.real < right.eigenvalues.real.min() - _TOL * right.norm
-    values = np.append(right.eigenvalues, large.eigenvalues[more])
-    residuals = np.append(right.residuals, large.residuals[more])
-    errors = np.append(right.errors, large.errors[more])
+    more = large.eigenvalues.real < rightmost.eigenvalues.real.min() - _TOL * rightmost.norm
+    values = np.append(rightmost.eigenvalues, large.eigenvalues[more])
+    residuals = np.append(rightmost.residuals, large.residuals[more])
+    errors = np.append(rightmost.errors, large.errors[more])
     order = np.lexsort((values.imag, -values.real))
-    rest = float(np.abs(large.eigenvalues).min()) if len(values) < h.numel() else 0.0
-    return SpanModes(values[order], residuals[order], h.numel(), rest, errors[order])
+    bound = float(np.abs(large.eigenvalues).min()) if len(values) < h.numel() else 0.0
+    return SpanModes(values[order], residuals[order], h.numel(), bound, errors[order])
 
 
 def span_passes(

@@ -43,11 +43,11 @@ class SublayerSignals(NamedTuple):
 
 def slots_of(there: Sequence[Sublayer]) -> dict[Sublayer, str]:
     """Name the slot of each sublayer: its kind, with a number from the second of a kind in a layer on."""
-    met: Counter[tuple[int, str]] = Counter()
+    counts: Counter[tuple[int, str]] = Counter()
     slots = {}
     for sublayer in there:
-        met[sublayer.layer, sublayer.kind] += 1
-        number = met[sublayer.layer, sublayer.kind]
+        counts[sublayer.layer, sublayer.kind] += 1
+        number = counts[sublayer.layer, sublayer.kind]
         slots[sublayer] = sublayer.kind if number == 1 else f"{sublayer.kind} {number}"
     return slots
 
@@ -111,8 +111,8 @@ def sublayer_signals(checkpoint: Checkpoint, ids: Any, *, with_matrices: bool = 
     x, F = (
         np.stack([[pairs.get((i, name), (gap, gap))[side] for name in names] for i in range(count)]) for side in (0, 1)
     )
-    for (layer, name), (_, added) in pairs.items():
-        if not np.isfinite(added).all():
+    for (layer, name), (_, contribution) in pairs.items():
+        if not np.isfinite(contribution).all():
             raise InputError(f"the {name} of layer {layer} gives values that are not finite")
     return SublayerSignals(names, state, x, F, tuple(matrices.get(i) for i in range(count)))
 

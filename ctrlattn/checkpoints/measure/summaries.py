@@ -215,8 +215,8 @@ def summaries(
         for suffix, values in {"mean": total.mean, "std": total.std, "min": total.low, "max": total.high}.items()
     }
     _finite(variables, slots_of(checkpoint.sublayers()))
-    about = {key: value for key, value in attributes(checkpoint, {}).items() if key != "text"}
-    return xr.Dataset(variables, coords=_coordinates(checkpoint), attrs={**about, **counts})
+    network_attrs = {key: value for key, value in attributes(checkpoint, {}).items() if key != "text"}
+    return xr.Dataset(variables, coords=_coordinates(checkpoint), attrs={**network_attrs, **counts})
 
 
 def _coordinates(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -258,9 +258,9 @@ def _measured(checkpoint: Checkpoint, inputs: dict[str, Any], statistics: dict[s
     numbers: dict[tuple[str, int], torch.Tensor] = {}
 
     def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
-        added = sublayer.added(F).double()
+        contribution = sublayer.added(F).double()
         numbers[slots[sublayer], sublayer.layer] = torch.stack(
-            [statistic(x.double(), added)[0] for statistic in statistics.values()]
+            [statistic(x.double(), contribution)[0] for statistic in statistics.values()]
         )
 
     with attention(checkpoint.model, "sdpa"), watch(slots, on), torch.inference_mode():

@@ -80,24 +80,24 @@ def tap(checkpoint: Checkpoint, ids: Any, *, matrices: bool = True) -> "xr.Datas
     inputs = inputs_of(checkpoint, ids)
     if isinstance(checkpoint.family, Traced):
         return _tap_traced(checkpoint, checkpoint.family.structure, inputs, matrices)
-    seen = Matrices(len(checkpoint.layers), causal=checkpoint.causal)
+    collector = Matrices(len(checkpoint.layers), causal=checkpoint.causal)
     sublayers = checkpoint.sublayers()
     rows = _Rows(checkpoint, sublayers)
-    more = [*(_matrix_hooks(checkpoint, seen) if matrices else ()), (checkpoint.layers[-1], rows.end, False)]
+    more = [*(_matrix_hooks(checkpoint, collector) if matrices else ()), (checkpoint.layers[-1], rows.end, False)]
     watching = watch(sublayers, rows.record, more=more)
     passing = up_to_head(checkpoint.model, lambda: len(rows.errors) == len(checkpoint.layers))
     with attention(checkpoint.model, "eager"), watching, torch.no_grad(), passing:
         checkpoint.model(**inputs)
     require_sums(checkpoint, rows.errors)
     arrays = rows.arrays()
-    recorded, told = seen.whole() if matrices else (None, dict(_LEFT_OUT))
+    recorded, notes = collector.whole() if matrices else (None, dict(_LEFT_OUT))
     n = arrays["state"].shape[-2]
     if matrices and recorded is None:
         recorded = np.full((len(checkpoint.layers), checkpoint.heads, n, n), np.nan, np.float32)
     if recorded is not None:
         arrays["attention"] = recorded
-    attrs = {**attributes(checkpoint, inputs), **_controlled(checkpoint), **told}
-    judged = rows.certain and seen.certain
+    attrs = {**attributes(checkpoint, inputs), **_controlled(checkpoint), **notes}
+    judged = rows.certain and collector.certain
     return signals.dataset(arrays, tokens=token_names(checkpoint, inputs), attrs=attrs, judged=judged)
 
 
@@ -158,8 +158,8 @@ def _tap_traced(
         whole = recorded_pass(checkpoint, structure, inputs)
     arrays = whole.arrays()
     names = token_names(checkpoint, inputs, whole.tokens)
-    matrices, told = whole.matrices.whole() if with_matrices else (None, dict(_LEFT_OUT))
-    attrs = {**attributes(checkpoint, inputs), **_controlled(checkpoint), **told}
+    matrices, notes = whole.matrices.whole() if with_matrices else (None, dict(_LEFT_OUT))
+    attrs = {**attributes(checkpoint, inputs), **_controlled(checkpoint), **notes}
     if matrices is not None:
         arrays["attention"] = matrices
     judged = whole.certain and whole.matrices.certain
@@ -171,12 +171,12 @@ def _controlled(checkpoint: Checkpoint) -> dict[str, Any]:
     return {"controlled_layers": controlled} if controlled else {}
 
 
-def _matrix_hooks(checkpoint: Checkpoint, seen: Matrices) -> Iterator[Hook]:
+def _matrix_hooks(checkpoint: Checkpoint, collector: Matrices) -> Iterator[Hook]:
     """Yield hooks for what no sublayer reads or adds: the attention matrices."""
 
     def matrix_at(i: int) -> Callable[..., None]:
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            seen.put(i, matrix_of(output))  # None where attention was replaced by something that has no matrix
+            collector.put(i, matrix_of(output))  # None where attention was replaced by something that has no matrix
 
         return hook
 

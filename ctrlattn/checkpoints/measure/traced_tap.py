@@ -83,7 +83,7 @@ class Pass:
         self._controlled = bool(controlled)
         self._may_scale, self._scaled = may_scale, False
 
-    def put(self, x: torch.Tensor, steps: Sequence[Recorded], out: torch.Tensor, matrix: torch.Tensor | None) -> None:
+    def put(self, x: torch.Tensor, steps: Sequence[Recorded], y: torch.Tensor, matrix: torch.Tensor | None) -> None:
         """Take the next call: the stream in front of it and behind it, its steps and its matrix.
 
         Raises
@@ -92,7 +92,7 @@ class Pass:
             It does not read what the call before it gave.
         """
         self._link(x)
-        self._out, self._version = out, out._version
+        self._out, self._version = y, y._version
         self._put("state", x)
         for step in steps:
             self._step(step)
@@ -101,16 +101,16 @@ class Pass:
         self.matrices.put(self.calls, matrix)
         self.calls += 1
         if self.calls == len(self._structure.calls):
-            self._put("state", out)
+            self._put("state", y)
             # Every call was summed up: what is not finite in a part stays so in all streams behind it.
-            self.certain = not self._controlled and bool(torch.isfinite(out).all())
+            self.certain = not self._controlled and bool(torch.isfinite(y).all())
         self.tokens = x.numel() // (self._structure.width * self._structure.streams)
 
     def _link(self, x: torch.Tensor) -> None:
-        out = self._out
-        if out is None or (out is x and out._version == self._version):
+        y = self._out
+        if y is None or (y is x and y._version == self._version):
             return
-        if out.numel() != x.numel() or bool((out.flatten() != x.flatten()).any()):
+        if y.numel() != x.numel() or bool((y.flatten() != x.flatten()).any()):
             name = self._structure.layers[self._structure.calls[self.calls - 1].layer]
             raise ArithmeticError(f"the stream that layer {name} gave is not the one that the next layer reads")
 
@@ -190,59 +190,59 @@ def _by_hooks(
     plain = structure.plain and structure.streams == 1
     scales = any(not step.skip.is_one for call in structure.calls for step in call.steps)
     whole = Pass(structure, causal=checkpoint.causal, plain=plain, may_scale=scales, controlled=controlled)
-    own = tolerance(next(checkpoint.model.parameters()).dtype)
-    called: list[str] = []
+    floor = tolerance(next(checkpoint.model.parameters()).dtype)
+    call_paths: list[str] = []
 
     def ended(layer: Visit) -> None:
         if layer.path not in structure.layers:
             return
-        called.append(layer.path)
-        if called == expected[: len(called)]:
-            number = len(called) - 1
+        call_paths.append(layer.path)
+        if call_paths == expected[: len(call_paths)]:
+            number = len(call_paths) - 1
             call = structure.calls[number]
             inner = within(visits, layer)
             if not all(visit.intact for visit in (layer, *inner.values())):
                 raise _WrittenInto
             matrix = _only([inner[term.matrix].matrix for term in call.terms if term.matrix in inner])
-            steps = list(_recorded(structure, call, layer, inner, own, controlled=number in controlled))
+            steps = list(_recorded(structure, call, layer, inner, floor, controlled=number in controlled))
             whole.put(_tensor(layer.x), steps, _tensor(layer.out), matrix)
         visits.clear()
 
     expected = [structure.layers[call.layer] for call in structure.calls]
-    passing = up_to_head(checkpoint.model, lambda: len(called) == len(expected))
+    passing = up_to_head(checkpoint.model, lambda: len(call_paths) == len(expected))
     with visited(checkpoint.model, paths, matrices, ended=ended, copies=copies) as visits, passing:
         checkpoint.model(**inputs)
-    _same_calls(structure, called)
+    _same_calls(structure, call_paths)
     return whole
 
 
 def _recorded(
-    structure: Structure, call: Call, layer: Visit, inner: Mapping[str, Visit], own: float, *, controlled: bool
+    structure: Structure, call: Call, layer: Visit, inner: Mapping[str, Visit], floor: float, *, controlled: bool
 ) -> Iterator[Recorded]:
     for i, stage in enumerate(stages(call, layer, inner)):
         if not controlled or i < len(call.steps) - 1:  # the last state has the control in it
-            require_sum(structure, call, stage.error, own)
-        added = [(term.kind, term.path, F) for term, F in zip(stage.step.terms, stage.added, strict=True)]
-        yield Recorded(stage.x, stage.carried, added, stage.step.norm)
+            require_sum(structure, call, stage.error, floor)
+        contributions = [(term.kind, term.path, F) for term, F in zip(stage.step.terms, stage.added, strict=True)]
+        yield Recorded(stage.x, stage.carried, contributions, stage.step.norm)
 
 
 def _by_tracing(checkpoint: Checkpoint, structure: Structure, inputs: dict[str, Any]) -> Pass:
-    own = tolerance(next(checkpoint.model.parameters()).dtype)
+    floor = tolerance(next(checkpoint.model.parameters()).dtype)
     with followed(checkpoint.model, structure.layers) as calls:
         checkpoint.model(**inputs)
     _same_calls(structure, [call.path for call in calls])
-    given = []
-    for call, seen in zip(structure.calls, calls, strict=True):
-        raw, error, _ = steps_of(seen)
-        require_sum(structure, call, error, own)
-        given.append([_raw(step, call) for step in raw])
+    recordings = []
+    for call, record in zip(structure.calls, calls, strict=True):
+        raw, error, _ = steps_of(record)
+        require_sum(structure, call, error, floor)
+        recordings.append([_raw(step, call) for step in raw])
     plain = structure.plain and structure.streams == 1
-    plain = plain and all(sorted(k for step in steps for k, *_ in step.added) == list(_PLAIN) for steps in given)
+    plain = plain and all(sorted(k for step in steps for k, *_ in step.added) == list(_PLAIN) for steps in recordings)
     whole = Pass(structure, causal=checkpoint.causal, plain=plain, may_scale=True)
-    for call, seen, steps in zip(structure.calls, calls, given, strict=True):
-        matrices = {**seen.bare, **seen.returned}
+    for call, record, steps in zip(structure.calls, calls, recordings, strict=True):
+        matrices = {**record.bare, **record.returned}
         matrix = _only([matrices[term.matrix] for term in call.terms if term.matrix in matrices])
-        whole.put(seen.x, steps, _tensor(seen.out), matrix)
+        whole.put(record.x, steps, _tensor(record.out), matrix)
     return whole
 
 
@@ -261,8 +261,10 @@ def _between(steps: Sequence[Recorded]) -> torch.Tensor:
 def _raw(step: RawStep, call: Call) -> Recorded:
     kinds = {term.path: term.kind for term in call.terms}
     size = step.x.shape
-    added = [(kinds.get(term.path, "constant"), term.path, _sum(term, step).expand(size)) for term in step.terms]
-    return Recorded(step.x, step.carried, added, step.norm)
+    contributions = [
+        (kinds.get(term.path, "constant"), term.path, _sum(term, step).expand(size)) for term in step.terms
+    ]
+    return Recorded(step.x, step.carried, contributions, step.norm)
 
 
 def _sum(term: RawTerm, step: RawStep) -> torch.Tensor:
@@ -283,7 +285,7 @@ def _same_calls(structure: Structure, paths: Sequence[str]) -> None:
         )
 
 
-def require_sum(structure: Structure, call: Call, error: float, own: float) -> None:
+def require_sum(structure: Structure, call: Call, error: float, floor: float) -> None:
     """Raise ArithmeticError where the parts of a call do not sum to what the layer gave.
 
     Raises
@@ -291,7 +293,7 @@ def require_sum(structure: Structure, call: Call, error: float, own: float) -> N
     ArithmeticError
         The message has the layer and the largest error.
     """
-    limit = limit_of(call, own)
+    limit = limit_of(call, floor)
     if not error <= limit:
         raise ArithmeticError(
             f"the recorded parts of layer {structure.layers[call.layer]} do not sum to the stream that it gave: they "

@@ -58,8 +58,8 @@ def value_gains(checkpoint: Checkpoint, layer: int) -> ValueGains:
     size = np.abs(gains).sum(-1)
     trace = gains.real.sum(-1)
     # sigma(W_O W_V) = sigma(R_O R_V') of their QR factors.
-    out, back = (np.linalg.qr(m, mode="r") for m in (maps.output, np.swapaxes(maps.value, -1, -2)))
-    triangle = np.asarray(out) @ np.swapaxes(np.asarray(back), -1, -2)
+    R_O, R_V = (np.linalg.qr(m, mode="r") for m in (maps.output, np.swapaxes(maps.value, -1, -2)))
+    triangle = np.asarray(R_O) @ np.swapaxes(np.asarray(R_V), -1, -2)
     return ValueGains(
         eigenvalues=gains,
         trace=trace,

@@ -54,24 +54,24 @@ class ValuePath(NamedTuple):
     axis: int
     plain: bool
 
-    def values(self, given: torch.Tensor) -> torch.Tensor:
+    def values(self, output: torch.Tensor) -> torch.Tensor:
         """Return (batch, n, query heads, size) of what `value` gives; n may count tokens of a cache as well."""
-        return values_in(given, self.axis, self.fused, self.heads, self.size)
+        return values_in(output, self.axis, self.fused, self.heads, self.size)
 
 
-def values_in(given: torch.Tensor, axis: int, fused: str, heads: int, size: int) -> torch.Tensor:
+def values_in(output: torch.Tensor, axis: int, fused: str, heads: int, size: int) -> torch.Tensor:
     """Return the values (batch, n, heads, size) in what a module gives, repeated to the query heads.
 
     >>> values_in(torch.arange(4.0).reshape(1, 1, 4), 1, "", 2, 2)[0, 0].tolist()
     [[0.0, 1.0], [2.0, 3.0]]
     """
-    rows = value_rows(fused, _features(given, axis).movedim(-1, 0), heads, size).movedim((0, 1), (-2, -1))
+    rows = value_rows(fused, _features(output, axis).movedim(-1, 0), heads, size).movedim((0, 1), (-2, -1))
     return rows if rows.shape[-2] == heads else rows.repeat_interleave(heads // rows.shape[-2], -2)
 
 
-def _features(given: torch.Tensor, axis: int) -> torch.Tensor:
+def _features(output: torch.Tensor, axis: int) -> torch.Tensor:
     """Return (batch, n, features) of (batch, n, ...), or of (batch, 1, n, features) where tokens are axis 2."""
-    return given.squeeze(1) if axis == 2 else given.flatten(2)
+    return output.squeeze(1) if axis == 2 else output.flatten(2)
 
 
 def value_paths(checkpoint: Checkpoint) -> tuple[ValuePath, ...]:
@@ -106,8 +106,8 @@ def value_paths(checkpoint: Checkpoint) -> tuple[ValuePath, ...]:
     with attention(model, "eager"), torch.no_grad():
         with hooked(hooks):
             model(**short_inputs(model)[0])
-        seen = [_path(checkpoint, there[i], *holders[i], call) for i, call in sorted(calls.items())]
-    paths = tuple(path for path in seen if path is not None)
+        candidates = [_path(checkpoint, there[i], *holders[i], call) for i, call in sorted(calls.items())]
+    paths = tuple(path for path in candidates if path is not None)
     if not paths:
         raise InputError(
             f"no attention of {checkpoint.family.name!r} has values that a linear map reads head by head: a row of the "
@@ -137,8 +137,8 @@ def with_value_maps(checkpoint: Checkpoint) -> Checkpoint:
             "norm or shared values stand between), and a memory is made of these maps: compensate without memory"
         )
     path, matrix = paths[0], there[0].matrix
-    named = replace(family, value=path.value, output=path.output, fused=path.fused, matrix=matrix)
-    return replace(checkpoint, family=named)
+    new_family = replace(family, value=path.value, output=path.output, fused=path.fused, matrix=matrix)
+    return replace(checkpoint, family=new_family)
 
 
 class _Attention(NamedTuple):
@@ -167,20 +167,20 @@ class _Candidate(NamedTuple):
     name: str
     module: Any
     read: torch.Tensor
-    given: torch.Tensor
+    output: torch.Tensor
     axis: int
 
     @property
     def features(self) -> int:
-        return _features(self.given, self.axis).shape[-1]
+        return _features(self.output, self.axis).shape[-1]
 
     def shifted(self, shift: torch.Tensor) -> Hook:
         """Return a hook that adds `shift` to the features of the first token."""
 
-        def add(module: Any, args: Any, kwargs: Any, given: torch.Tensor) -> torch.Tensor:
-            features = _features(given, self.axis)
+        def add(module: Any, args: Any, kwargs: Any, output: torch.Tensor) -> torch.Tensor:
+            features = _features(output, self.axis)
             first_token = (features[:, :1] + shift, features[:, 1:])
-            return torch.cat(first_token, 1).reshape(given.shape)
+            return torch.cat(first_token, 1).reshape(output.shape)
 
         return self.module, add, False
 
@@ -195,18 +195,18 @@ def _holder(layer: Any, sublayer: Sublayer) -> tuple[str, Any]:
 
 
 def _path(checkpoint: Checkpoint, sublayer: Sublayer, path: str, module: Any, call: dict[str, Any]) -> ValuePath | None:
-    candidates, matrix, given = _seen(module, call)
-    output = _output_map(candidates, given, sublayer.out)
+    candidates, matrix, result = _seen(module, call)
+    output = _output_map(candidates, result, sublayer.out)
     heads = matrix.shape[1] if matrix is not None else checkpoint.heads
-    size, rest = divmod(0 if output is None else _inputs_of(output.module), heads)
-    if output is None or rest or not size:
+    size, remainder = divmod(0 if output is None else _inputs_of(output.module), heads)
+    if output is None or remainder or not size:
         return None
     attn = _Attention(module, call, output.module, heads)
     o = attn.run()
     for candidate in candidates:
         for fused in _layouts(candidate.features, heads, size):
             if candidate is not output and _are_values(attn, o, candidate, fused):
-                v = values_in(candidate.given, candidate.axis, fused, heads, size)[0]
+                v = values_in(candidate.output, candidate.axis, fused, heads, size)[0]
                 plain = candidate.read is next(iter(call.values())) and _is_plain(o, v, matrix)
                 value, reader = (f"{path}.{inner.name}".removeprefix(".") for inner in (candidate, output))
                 return ValuePath(sublayer.layer, value, reader, fused, heads, size, candidate.axis, plain)
@@ -215,7 +215,7 @@ def _path(checkpoint: Checkpoint, sublayer: Sublayer, path: str, module: Any, ca
 
 def _seen(module: Any, call: dict[str, Any]) -> tuple[list[_Candidate], torch.Tensor | None, torch.Tensor]:
     """Return (the inner modules that give features of tokens, the attention matrix, what the module returns)."""
-    seen: list[_Candidate] = []
+    candidates: list[_Candidate] = []
     tokens = next(iter(call.values())).shape[-2]
 
     def keep(name: str) -> Any:
@@ -224,23 +224,23 @@ def _seen(module: Any, call: dict[str, Any]) -> tuple[list[_Candidate], torch.Te
                 shape = output.shape
                 axis = 1 if shape[1] == tokens else 2 if shape[1] == 1 and shape[2] == tokens else 0
                 if axis:
-                    seen.append(_Candidate(name, module, args[0], output, axis))
+                    candidates.append(_Candidate(name, module, args[0], output, axis))
 
         return hook
 
     leaves = [(name, inner) for name, inner in module.named_modules() if name and not list(inner.children())]
     with hooked([(inner, keep(name), False) for name, inner in leaves]):
-        given = module(**call)
-    more = given[1:] if isinstance(given, tuple) else ()
+        result = module(**call)
+    more = result[1:] if isinstance(result, tuple) else ()
     square = [a for a in more if isinstance(a, torch.Tensor) and a.ndim == 4 and a.shape[-1] == a.shape[-2]]
-    return seen, square[0] if square else None, first(given)
+    return candidates, square[0] if square else None, first(result)
 
 
-def _output_map(candidates: list[_Candidate], given: torch.Tensor, out: Any) -> _Candidate | None:
+def _output_map(candidates: list[_Candidate], result: torch.Tensor, target: Any) -> _Candidate | None:
     """Return the linear map that gives the contribution, or whose output is what the attention returns."""
     linear = [inner for inner in reversed(candidates) if _inputs_of(inner.module)]
-    same = [inner for inner in linear if inner.given.shape == given.shape and torch.equal(inner.given, given)]
-    return next((inner for inner in linear if inner.module is out), same[0] if same else None)
+    same = [inner for inner in linear if inner.output.shape == result.shape and torch.equal(inner.output, result)]
+    return next((inner for inner in linear if inner.module is target), same[0] if same else None)
 
 
 def _inputs_of(module: Any) -> int:
@@ -250,15 +250,15 @@ def _inputs_of(module: Any) -> int:
 
 def _layouts(features: int, heads: int, size: int) -> Iterator[Layout]:
     """Yield how values of these heads may lie in so many features."""
-    parts, rest = divmod(features, size)
-    if rest == 0 and parts and heads % parts == 0:
+    parts, remainder = divmod(features, size)
+    if remainder == 0 and parts and heads % parts == 0:
         yield ""
     shared, odd = divmod(parts - heads, 2)
-    if rest == 0 and odd == 0 and shared > 0 and heads % shared == 0:
+    if remainder == 0 and odd == 0 and shared > 0 and heads % shared == 0:
         yield "blocks"
     if features % heads == 0 and features > heads * size:
         yield "interleaved"
-    if rest == 0 and odd == 0 and 0 < shared < heads and heads % shared == 0:
+    if remainder == 0 and odd == 0 and 0 < shared < heads and heads % shared == 0:
         yield "grouped"
 
 

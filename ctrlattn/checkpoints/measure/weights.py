@@ -136,8 +136,8 @@ def value_rows(fused: str, rows: Any, heads: int, size: int) -> Any:
     if fused in ("interleaved", "grouped"):
         groups = heads if fused == "interleaved" else (len(rows) // size - heads) // 2
         return rows.reshape(groups, -1, *rows.shape[1:])[:, -size:]
-    rest = rows[heads * size :] if fused == "blocks" else rows
-    values = rest[len(rest) // 2 :] if fused == "blocks" else rest
+    keys_values = rows[heads * size :] if fused == "blocks" else rows
+    values = keys_values[len(keys_values) // 2 :] if fused == "blocks" else keys_values
     return values.reshape(-1, size, *rows.shape[1:])
 
 
@@ -187,10 +187,10 @@ def _probed(module: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
     with torch.inference_mode():
         basis = torch.cat([torch.zeros(1, size), torch.eye(size), test[None]]).to(**where)
         values = module(basis).to("cpu", torch.float64).numpy()
-        own = basis[-1].to("cpu", torch.float64).numpy()
+        probe = basis[-1].to("cpu", torch.float64).numpy()
     weight, bias = (values[1:-1] - values[0]).T, values[0]
-    expected = weight @ own + bias
-    scale = np.abs(weight) @ np.abs(own) + np.abs(bias)
+    expected = weight @ probe + bias
+    scale = np.abs(weight) @ np.abs(probe) + np.abs(bias)
     if not np.linalg.norm(values[-1] - expected) <= AFFINE * np.linalg.norm(scale):
         raise InputError(f"a {type(module).__name__} stands where a linear map of the family is, and is not linear")
     return weight, bias

@@ -31,13 +31,13 @@ def load_with_content(description: Description, **options: Any) -> tuple[Checkpo
     InputError
         As `load`; a file was changed while it was loaded.
     """
-    given = {"tokenizer": description.loaded_tokenizer, "allow_download": description.allow_download, **options}
+    arguments = {"tokenizer": description.loaded_tokenizer, "allow_download": description.allow_download, **options}
     files = files_of(description)
     if files is None:
-        checkpoint = load(description.source, **given)
+        checkpoint = load(description.source, **arguments)
         return checkpoint, of_network(checkpoint.model)
     with FilesDigest(files) as hashing:
-        checkpoint = load(description.source, **given)
+        checkpoint = load(description.source, **arguments)
         kind = type(checkpoint.model).__name__
         return checkpoint, digest(hashing.digest(), [file.name for file in files], kind, options, _versions())
 

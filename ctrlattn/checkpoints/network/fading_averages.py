@@ -11,7 +11,7 @@ def recall(
     rates: tuple[float, ...],
     lags: int,
     past: torch.Tensor | None = None,
-    seen: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return values of the last tokens, and weighted averages of all before, each at its rate of forgetting.
 
@@ -27,7 +27,7 @@ def recall(
         Tokens before the last that are told apart; 0 stands for those before the first.
     past : (batch, heads, lags + r, size + 1), optional
         State behind the token before the first; None: there is none.
-    seen : (batch, n), optional
+    mask : (batch, n), optional
         0 for padding, whose values count nowhere.
 
     Returns
@@ -46,7 +46,7 @@ def recall(
     """
     dtype = torch.promote_types(v.dtype, torch.float32)
     v, g = v.to(dtype), g.to(dtype)
-    counted = torch.ones_like(g) if seen is None else seen.to(dtype)[..., None].expand_as(g)
+    counted = torch.ones_like(g) if mask is None else mask.to(dtype)[..., None].expand_as(g)
     # With the weights' own sum as one more feature: a ratio of the two is the average.
     summed = torch.cat([v * (g * counted)[..., None], (g * counted)[..., None]], -1).transpose(1, 2)
     plain = torch.cat([v * counted[..., None], torch.zeros_like(g)[..., None]], -1).transpose(1, 2)

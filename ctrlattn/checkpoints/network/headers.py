@@ -137,7 +137,7 @@ def pickled_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     return {str(name): tuple(weight.shape) for name, weight in weights.items() if isinstance(weight, torch.Tensor)}
 
 
-def require_alike(source: Any, name: str, given: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+def require_alike(source: Any, name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     """Raise InputError where a weight cannot be what the network wants, whichever way it is turned round on reading.
 
     >>> require_alike("a", "w", (4, 3), (3, 1, 4))
@@ -146,13 +146,13 @@ def require_alike(source: Any, name: str, given: tuple[int, ...], wanted: tuple[
     ...
     ctrlattn.InputError: a: the weight w is (4, 3) in the file, its configuration wants (4, 4)
     """
-    if sorted(size for size in given if size != 1) != sorted(size for size in wanted if size != 1):
-        raise misfit(source, name, given, wanted)
+    if sorted(size for size in shape if size != 1) != sorted(size for size in expected if size != 1):
+        raise misfit(source, name, shape, expected)
 
 
-def misfit(source: Any, name: str, given: tuple[int, ...], wanted: tuple[int, ...]) -> InputError:
+def misfit(source: Any, name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> InputError:
     """Make the error of a weight that has another shape than the network wants."""
-    return InputError(f"{source}: the weight {name} is {given} in the file, its configuration wants {wanted}")
+    return InputError(f"{source}: the weight {name} is {shape} in the file, its configuration wants {expected}")
 
 
 def safetensors_header(path: Path) -> dict[str, tuple[int, ...]]:
@@ -221,11 +221,11 @@ def gguf_header(path: Path) -> GGUFHeader:
     count = first.values.get("split.count", 1)
     if count == 1:
         return first
-    named = GGUF_PART.fullmatch(path.name)
-    if named is None or type(count) is not int or int(named[3]) != count:
+    match = GGUF_PART.fullmatch(path.name)
+    if match is None or type(count) is not int or int(match[3]) != count:
         raise InputError(f"{path}: one of {count} files of a network, whose name is none of -00001-of-{count:05}.gguf")
-    paths = [path.with_name(f"{named[1]}-{number:05}-of-{named[3]}.gguf") for number in range(1, count + 1)]
-    if int(named[2]) != 1:
+    paths = [path.with_name(f"{match[1]}-{number:05}-of-{match[3]}.gguf") for number in range(1, count + 1)]
+    if int(match[2]) != 1:
         raise InputError(f"{path}: one of {count} files of a network: name the first, {paths[0].name}")
     absent = [each.name for each in paths if not each.is_file()]
     if absent:
@@ -233,8 +233,10 @@ def gguf_header(path: Path) -> GGUFHeader:
     headers = [first, *map(_gguf_header, paths[1:])]
     places = {name: place for header in headers for name, place in header.places.items()}
     numbers = [header.values.get("split.no") for header in headers]
-    wanted = first.values.get("split.tensors.count", len(places))
-    if numbers != list(range(count)) or not len(places) == wanted == sum(len(header.places) for header in headers):
+    tensor_count = first.values.get("split.tensors.count", len(places))
+    if numbers != list(range(count)) or not len(places) == tensor_count == sum(
+        len(header.places) for header in headers
+    ):
         raise InputError(f"{path}: its {count} files are not those of one network")
     values = {key: value for key, value in first.values.items() if not key.startswith("split.")}
     return GGUFHeader(values, places, tuple(paths))
@@ -281,61 +283,61 @@ class _GGUF:
         }
         return GGUFHeader(pairs, places, (self.path,))
 
-    def _require(self, count: int, what: str) -> None:
+    def _require(self, count: int, label: str) -> None:
         if count > self.left:
             raise InputError(
-                f"{self.path}: a damaged or incomplete file: its header declares {what} of {count} bytes, {self.left} "
+                f"{self.path}: a damaged or incomplete file: its header declares {label} of {count} bytes, {self.left} "
                 "are left"
             )
 
-    def _bytes(self, count: int, what: str) -> bytes:
-        self._require(count, what or "a start")
+    def _bytes(self, count: int, label: str) -> bytes:
+        self._require(count, label or "a start")
         self.left -= count
         return self.file.read(count)
 
-    def _skip(self, count: int, what: str) -> None:
-        self._require(count, what)
+    def _skip(self, count: int, label: str) -> None:
+        self._require(count, label)
         self.left -= count
         self.file.seek(count, os.SEEK_CUR)
 
     def _number(self, letter: str) -> Any:
         return struct.unpack(f"<{letter}", self._bytes(struct.calcsize(f"<{letter}"), "a number"))[0]
 
-    def _text(self, what: str) -> str:
-        return self._bytes(self._number("Q"), what).decode()
+    def _text(self, label: str) -> str:
+        return self._bytes(self._number("Q"), label).decode()
 
-    def _value(self, what: str) -> Any:
+    def _value(self, label: str) -> Any:
         kind = self._number("I")
         if kind == _TEXT:
-            return self._text(what)
+            return self._text(label)
         if kind == _ARRAY:
-            return self._items(what)
+            return self._items(label)
         if kind not in _NUMBERS:
-            raise InputError(f"{self.path}: a damaged file: {what} is of the unknown type {kind}")
+            raise InputError(f"{self.path}: a damaged file: {label} is of the unknown type {kind}")
         return self._number(_NUMBERS[kind][0])
 
-    def _items(self, what: str) -> ItemCount:
+    def _items(self, label: str) -> ItemCount:
         """Pass over the items of an array, and return their number."""
         kind, count = self._number("I"), self._number("Q")
         if kind in _NUMBERS:
-            self._skip(count * _NUMBERS[kind][1], what)
+            self._skip(count * _NUMBERS[kind][1], label)
         elif kind == _TEXT:
-            self._skip_texts(count, what)
+            self._skip_texts(count, label)
         else:
-            raise InputError(f"{self.path}: a damaged file: {what} is an array of the unknown type {kind}")
+            raise InputError(f"{self.path}: a damaged file: {label} is an array of the unknown type {kind}")
         return ItemCount(count)
 
-    def _skip_texts(self, count: int, what: str) -> None:
+    def _skip_texts(self, count: int, label: str) -> None:
         """Pass over texts, each behind its length; a read for each would take most of the time of a header."""
-        self._require(count * 8, what)
+        self._require(count * 8, label)
         length = struct.Struct("<Q").unpack_from
         with mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             start = at = self.size - self.left
             for _ in range(count):
                 if at > self.size - 8:
-                    self._require(at + 8 - start, what)
+                    self._require(at + 8 - start, label)
                 at += 8 + length(data, at)[0]
-        self._skip(at - start, what)
+        self._skip(at - start, label)
 
     def _weight(self) -> tuple[str, Place]:
         """Read the name of a weight, and its place behind the start of all data."""

@@ -205,8 +205,8 @@ def _texts(checkpoint: Checkpoint, ids: Any, *, batch: bool, cut: bool) -> Windo
 
 def _rows(checkpoint: Checkpoint, ids: Any, batch: bool) -> list[np.ndarray]:
     """Return the ids of each text, (n,), without its pads."""
-    given = _given(ids, _IDS) if isinstance(ids, Mapping) else ids
-    rows, shape = _arrays(checkpoint, given)
+    raw_ids = _given(ids, _IDS) if isinstance(ids, Mapping) else ids
+    rows, shape = _arrays(checkpoint, raw_ids)
     if not (batch or len(rows) == 1):
         raise InputError(f"wanted is one text at a time: ids (n,) or (1, n), got shape {shape}")
     mask = ids.get(_MASK) if isinstance(ids, Mapping) else None
@@ -214,7 +214,7 @@ def _rows(checkpoint: Checkpoint, ids: Any, batch: bool) -> list[np.ndarray]:
         masks, _ = _arrays(checkpoint, mask)
         if [len(row) for row in masks] != [len(row) for row in rows]:
             raise InputError(f"an attention_mask has the shape of its ids, {shape}")
-        rows = [_text_in(row, seen, i) for i, (row, seen) in enumerate(zip(rows, masks, strict=True))]
+        rows = [_text_in(row, mask_row, i) for i, (row, mask_row) in enumerate(zip(rows, masks, strict=True))]
     if not rows or min(map(len, rows)) == 0:
         raise InputError("the text has no token")
     return rows
@@ -255,18 +255,18 @@ def _pad_of(checkpoint: Checkpoint) -> tuple[int | None, int]:
     return (pad if isinstance(pad, int) else None), 2 if pad in others else 1
 
 
-def _arrays(checkpoint: Checkpoint, given: Any) -> tuple[list[np.ndarray], tuple[Any, ...]]:
+def _arrays(checkpoint: Checkpoint, values: Any) -> tuple[list[np.ndarray], tuple[Any, ...]]:
     """Return the rows of ids or of a mask, and their shape."""
-    if isinstance(given, str):
-        given = token_ids(checkpoint, given)
-    if isinstance(given, Sequence) and given and all(isinstance(row, str) for row in given):
-        given = [token_ids(checkpoint, text) for text in given]
-    if isinstance(given, Sequence) and len({np.shape(_on_cpu(row)) for row in given}) > 1:
-        rows = [np.asarray(_on_cpu(row)) for row in given]
+    if isinstance(values, str):
+        values = token_ids(checkpoint, values)
+    if isinstance(values, Sequence) and values and all(isinstance(row, str) for row in values):
+        values = [token_ids(checkpoint, text) for text in values]
+    if isinstance(values, Sequence) and len({np.shape(_on_cpu(row)) for row in values}) > 1:
+        rows = [np.asarray(_on_cpu(row)) for row in values]
         if any(row.ndim != 1 for row in rows):
             raise InputError("windows of different lengths are a list of ids (n,)")
         return [_whole_numbers(row) for row in rows], (len(rows), "different lengths")
-    array = np.asarray([_on_cpu(row) for row in given] if isinstance(given, list | tuple) else _on_cpu(given))
+    array = np.asarray([_on_cpu(row) for row in values] if isinstance(values, list | tuple) else _on_cpu(values))
     if array.ndim not in (1, 2):
         raise InputError(f"wanted is ids (n,) or (windows, n), got shape {array.shape}")
     return list(_whole_numbers(np.atleast_2d(array))), array.shape
@@ -282,14 +282,14 @@ def _whole_numbers(array: np.ndarray) -> np.ndarray:
     return array.astype(np.int64)
 
 
-def _text_in(row: np.ndarray, seen: np.ndarray, number: int) -> np.ndarray:
+def _text_in(row: np.ndarray, mask: np.ndarray, number: int) -> np.ndarray:
     """Return the ids of a row that its mask says are text."""
-    places = np.flatnonzero(seen)
-    if not np.isin(seen, (0, 1)).all():
+    places = np.flatnonzero(mask)
+    if not np.isin(mask, (0, 1)).all():
         raise InputError("an attention_mask is 1 for a token and 0 for a pad")
     if len(places) and len(places) != places[-1] - places[0] + 1:
         raise InputError(f"the attention_mask of text {number} has a hole: pads stand before or behind a text")
-    return row[seen == 1]
+    return row[mask == 1]
 
 
 def _given(encoding: Mapping[str, Any], name: str) -> Any:

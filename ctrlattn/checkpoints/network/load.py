@@ -216,8 +216,8 @@ def _from_pretrained(description: Description, allow_download: bool, dtype: torc
     import transformers
 
     loader = _loader(description)
-    own = getattr(transformers, description.architecture, loader)
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": supported(own, attention)}
+    architecture = getattr(transformers, description.architecture, loader)
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": supported(architecture, attention)}
     with foreign(description.source):
         if description.shapes is not None:
             _require_sizes(description, _unallocated(loader, description.config))
@@ -243,14 +243,16 @@ def _loader(description: Description) -> Any:
     import transformers
 
     family = description.family
-    own = getattr(transformers, description.architecture, None)
-    if family is None and getattr(own, "config_class", None) is type(description.config):
-        return own
+    architecture = getattr(transformers, description.architecture, None)
+    if family is None and getattr(architecture, "config_class", None) is type(description.config):
+        return architecture
     if description.other_task:
         # A causal class would get a head of random numbers in the place of the one that is there.
-        return own or transformers.AutoModel
-    known = description.config is None or type(description.config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
-    causal = known if family is None else family.causal
+        return architecture or transformers.AutoModel
+    has_causal_class = (
+        description.config is None or type(description.config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    )
+    causal = has_causal_class if family is None else family.causal
     return transformers.AutoModelForCausalLM if causal and not description.headless else transformers.AutoModel
 
 
@@ -269,19 +271,19 @@ def _require_sizes(description: Description, empty: Any) -> None:
     """
     shapes = description.shapes or {}
     _require_enough(description.source, empty, list(shapes.values()))
-    own, base = empty.state_dict(), f"{empty.base_model_prefix}."
+    weights, base = empty.state_dict(), f"{empty.base_model_prefix}."
     for name, shape in shapes.items():  # a file may have been written from a network with another head, or without any
-        same = next((own[n] for n in (name, base + name, name.removeprefix(base)) if n in own), None)
+        same = next((weights[n] for n in (name, base + name, name.removeprefix(base)) if n in weights), None)
         if same is not None:
             require_alike(description.source, name, shape, tuple(same.shape))
 
 
 def _require_enough(source: str, empty: Any, shapes: list[tuple[int, ...]]) -> None:
     """Raise InputError where a network has more than twice the numbers of a file."""
-    wanted = sum(weight.numel() for weight in empty.parameters())
+    weight_count = sum(weight.numel() for weight in empty.parameters())
     there = sum(math.prod(shape) for shape in shapes)
-    if wanted > 2 * there:
-        raise InputError(f"{source}: its configuration wants {wanted} numbers as weights, the files hold {there}")
+    if weight_count > 2 * there:
+        raise InputError(f"{source}: its configuration wants {weight_count} numbers as weights, the files hold {there}")
 
 
 def _require_amount(description: Description, loader: Any, gguf: str) -> None:
@@ -299,8 +301,8 @@ def _require_amount(description: Description, loader: Any, gguf: str) -> None:
 
 def _complete(source: str, info: dict[str, Any]) -> None:
     """Raise InputError for weights that a file lacks or has in another shape: transformers makes them random."""
-    for name, given, wanted in sorted(info["mismatched_keys"]):
-        raise misfit(source, name, tuple(given), tuple(wanted))
+    for name, shape, expected in sorted(info["mismatched_keys"]):
+        raise misfit(source, name, tuple(shape), tuple(expected))
     # Only the pooler, which no layer reads, may be missing.
     missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
     if missing:

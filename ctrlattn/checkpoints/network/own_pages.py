@@ -41,13 +41,13 @@ class OwnPages:
         if size < _LEAST:
             return torch.empty(shape)
         with self._lock:
-            again = self._kept.setdefault(size, [])
+            pool = self._kept.setdefault(size, [])
             # A tensor and all views of it hold the one view of the memory that it was made from.
-            free = next((pair for pair in again if pair[1]() is None), None)
+            free = next((pair for pair in pool if pair[1]() is None), None)
             memory = mmap.mmap(-1, size) if free is None else free[0]
             view = memoryview(memory)
             if free is not None:
-                again.remove(free)
-            if len(again) < _KEPT:
-                again.append((memory, weakref.ref(view)))
+                pool.remove(free)
+            if len(pool) < _KEPT:
+                pool.append((memory, weakref.ref(view)))
             return torch.frombuffer(view, dtype=torch.float32).reshape(shape)

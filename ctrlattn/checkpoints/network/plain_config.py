@@ -47,12 +47,12 @@ def plain_config(raw: Mapping[str, Any]) -> PlainConfig | None:
     if not isinstance(inner, dict) or family is None or any(inner.get(name) is not None for name in _NESTED):
         return None
     layers = _LAYERS.get(family.name, "num_hidden_layers")
-    needed = {layers, *([family.parallel] if family.parallel else [])}
-    needed |= set() if family.name in _IMAGES else {"vocab_size"}
-    needed |= {"pad_token_id"} if "roberta" in family.name else set()
+    names = {layers, *([family.parallel] if family.parallel else [])}
+    names |= set() if family.name in _IMAGES else {"vocab_size"}
+    names |= {"pad_token_id"} if "roberta" in family.name else set()
     twice = layers != "num_hidden_layers" and "num_hidden_layers" in inner
-    if twice or not needed <= inner.keys():
+    if twice or not names <= inner.keys():
         return None
-    told = {name: inner[name] for name in needed | (inner.keys() & {"vocab_size"}) if name != layers}
+    values = {name: inner[name] for name in names | (inner.keys() & {"vocab_size"}) if name != layers}
     others = {name: inner.get(name, default) for name, default in _DEFAULTS.items()}
-    return PlainConfig({"model_type": kind, "num_hidden_layers": inner[layers], **told, **others})
+    return PlainConfig({"model_type": kind, "num_hidden_layers": inner[layers], **values, **others})

@@ -34,19 +34,19 @@ def proved(model: Any, inputs: dict[str, Any] | None = None) -> Structure:
         What `trace` refuses; a sum that does not hold, with the layer and the largest error.
     """
     structure = trace(model, inputs)
-    own = tolerance(next(model.parameters()).dtype)
-    worst = max(structure.calls, key=lambda call: call.error / limit_of(call, own))
-    if not worst.error <= limit_of(worst, own):
+    floor = tolerance(next(model.parameters()).dtype)
+    worst = max(structure.calls, key=lambda call: call.error / limit_of(call, floor))
+    if not worst.error <= limit_of(worst, floor):
         raise InputError(
             f"the parts of layer {structure.layers[worst.layer]} do not sum to what it gives: they differ by "
-            f"{worst.error:.1e} of the largest, and at most {limit_of(worst, own):.0e} is rounding"
+            f"{worst.error:.1e} of the largest, and at most {limit_of(worst, floor):.0e} is rounding"
         )
     return structure
 
 
-def limit_of(call: Call, own: float) -> float:
-    """Return the largest error of a call that is rounding, where `own` is the tolerance of the network's type."""
-    return max([own, *(limit for dtype, limit in TOLERANCE.items() if torch.finfo(dtype).eps <= call.rounding)])
+def limit_of(call: Call, floor: float) -> float:
+    """Return the largest error of a call that is rounding, where `floor` is the tolerance of the network's type."""
+    return max([floor, *(limit for dtype, limit in TOLERANCE.items() if torch.finfo(dtype).eps <= call.rounding)])
 
 
 def require_row(checkpoint: Checkpoint, inputs: dict[str, Any] | None = None) -> Checkpoint:
@@ -64,8 +64,8 @@ def require_row(checkpoint: Checkpoint, inputs: dict[str, Any] | None = None) ->
     """
     if isinstance(checkpoint.family, Traced):
         return checkpoint
-    given = short_inputs(checkpoint.model, inputs)[0]
-    signal, apart = _recorded(checkpoint, given)
+    arguments = short_inputs(checkpoint.model, inputs)[0]
+    signal, apart = _recorded(checkpoint, arguments)
     errors = list(_errors(checkpoint, signal))
     layer, limit = int(np.argmax(errors)), tolerance(next(checkpoint.model.parameters()).dtype)
     if not errors[layer] <= limit:
@@ -80,11 +80,11 @@ def require_row(checkpoint: Checkpoint, inputs: dict[str, Any] | None = None) ->
                 f"{_row(checkpoint)}: the {sublayer.kind} of layer {sublayer.layer} does not read what the norm gives "
                 f"that the row names for it: they differ by {error:.1e}"
             )
-    ids = given.get("input_ids")
+    ids = arguments.get("input_ids")
     if checkpoint.causal and isinstance(ids, torch.Tensor) and ids.shape[-1] > 1:
         other = ids.clone()
         other[..., -1] = ids[..., 0] if bool((ids[..., 0] != ids[..., -1]).any()) else ids[..., -1] // 2
-        _require_causal(checkpoint, signal, _recorded(checkpoint, {**given, "input_ids": other})[0])
+        _require_causal(checkpoint, signal, _recorded(checkpoint, {**arguments, "input_ids": other})[0])
     return checkpoint
 
 
@@ -122,7 +122,7 @@ def recorder(signal: Signal) -> Watcher:
     return record
 
 
-def _recorded(checkpoint: Checkpoint, given: dict[str, Any]) -> tuple[Signal, dict[Sublayer, float]]:
+def _recorded(checkpoint: Checkpoint, arguments: dict[str, Any]) -> tuple[Signal, dict[Sublayer, float]]:
     """Record what a row names, on one text, and how far each sublayer reads from its norm."""
     signal: Signal = {name: [] for name in ("state", "mid", "attention_out", "mlp_out")}
     record, read = recorder(signal), dict[Sublayer, torch.Tensor]()
@@ -144,7 +144,7 @@ def _recorded(checkpoint: Checkpoint, given: dict[str, Any]) -> tuple[Signal, di
     sublayers = checkpoint.sublayers()
     more = [*map(reader, sublayers), (checkpoint.layers[-1], end, False)]
     with watch(sublayers, proof, more=more), torch.no_grad():
-        first_run(checkpoint.model, given)
+        first_run(checkpoint.model, arguments)
     count = len(checkpoint.layers)
     for name, layers in signal.items():
         if len(layers) != count + (name == "state"):
@@ -193,11 +193,11 @@ class Sums:
 
     def error(self, i: int, signal: Signal) -> float:
         """Return the largest error of a sum in layer i, relative to its largest part; 0 for a stream of no numbers."""
-        x, mid, out = signal["state"][i], signal["mid"][i], signal["state"][i + 1]
+        x, mid, y = signal["state"][i], signal["mid"][i], signal["state"][i + 1]
         F, G = signal["attention_out"][i], signal["mlp_out"][i]
-        sums: list[tuple[tuple[torch.Tensor, ...], torch.Tensor]] = [((x, F), mid), ((mid, G), out)]
+        sums: list[tuple[tuple[torch.Tensor, ...], torch.Tensor]] = [((x, F), mid), ((mid, G), y)]
         if self._sublayers[i][0].parallel:
-            sums = [((x,), mid), ((x, F, G), out)]  # both read one stream
+            sums = [((x,), mid), ((x, F, G), y)]  # both read one stream
         sums = sums[:-1] if i in self._controlled else sums  # its last state has the control in it
         return max(_error(*part, sublayer) for part, sublayer in zip(sums, self._sublayers[i], strict=False))
 

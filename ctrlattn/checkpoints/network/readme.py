@@ -9,7 +9,7 @@ _NAMES = {"mlp": "the MLP"}
 _TEXT = "Once upon a time"
 
 
-def readme(name: str, model: Any, tokenizer: Any | None, *, own: bool) -> str:
+def readme(name: str, model: Any, tokenizer: Any | None, *, custom: bool) -> str:
     """Write the text of README.md; its code runs in the directory that holds it.
 
     Parameters
@@ -19,14 +19,14 @@ def readme(name: str, model: Any, tokenizer: Any | None, *, own: bool) -> str:
     model : transformers model
         The model as it is saved.
     tokenizer : optional
-    own : bool
+    custom : bool
         Whether it has gains or repeated layers, which no class of transformers computes.
 
     Examples
     --------
     >>> import transformers
     >>> config = transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=9)
-    >>> print(readme("tiny", transformers.GPT2Model(config), None, own=False).partition("With")[0])
+    >>> print(readme("tiny", transformers.GPT2Model(config), None, custom=False).partition("With")[0])
     # tiny, saved by ctrlattn ...
     <BLANKLINE>
     Nothing was taken out of the network.
@@ -38,7 +38,7 @@ def readme(name: str, model: Any, tokenizer: Any | None, *, own: bool) -> str:
     if tokenizer is not None:
         load += '; tokenizer = transformers.AutoTokenizer.from_pretrained(".")'
     plain = _code("import transformers", load, "", model, tokenizer)
-    if own:
+    if custom:
         plain = "Plain transformers refuses this directory, since none of its classes computes this network.\n"
     else:
         plain = f"With plain transformers:\n\n{plain}"
@@ -50,16 +50,16 @@ def readme(name: str, model: Any, tokenizer: Any | None, *, own: bool) -> str:
 
 def _what(model: Any) -> str:
     structure = structure_of(model)
-    gone = [
+    parts = [
         f"{_NAMES.get(kind, kind)} of layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}"
         for kind, layers in structure.items()
         if layers
     ]
-    if not gone:
+    if not parts:
         return "Nothing was taken out of the network."
     gains = any(stand is not None for layers in structure.values() for stand in layers.values())
     instead = "gains stand in their place" if gains else "the files hold zeros in their place"
-    return f"Without {' and '.join(gone)}; {instead}."
+    return f"Without {' and '.join(parts)}; {instead}."
 
 
 def _code(first: str, load: str, prefix: str, model: Any, tokenizer: Any | None) -> str:

@@ -66,13 +66,13 @@ def reloaded(checkpoint: Checkpoint, directory: Any, ids: Any, *, before: Checkp
     0.0
     """
     window = in_batches(windows_of(checkpoint, ids))[0][:1]
-    wanted = _logits(checkpoint, window)
-    tolerance = SHARE * float(wanted.abs().max())
-    own = checkpoint.family if isinstance(checkpoint.family, Family) else None
+    logits = _logits(checkpoint, window)
+    tolerance = SHARE * float(logits.abs().max())
+    family = checkpoint.family if isinstance(checkpoint.family, Family) else None
     wide = "float64" if checkpoint.model.dtype == torch.float64 else "float32"
-    again = load(str(directory), dtype=wide, attention="sdpa", family=own)
-    again = replace(again, model=again.model.to(window.device, checkpoint.model.dtype))
-    difference = float((_logits(again, window) - wanted).abs().max())
+    copy = load(str(directory), dtype=wide, attention="sdpa", family=family)
+    copy = replace(copy, model=copy.model.to(window.device, checkpoint.model.dtype))
+    difference = float((_logits(copy, window) - logits).abs().max())
     if not difference <= tolerance:
         (Path(directory) / "config.json").unlink()
         raise ArithmeticError(

@@ -222,36 +222,36 @@ class _Hook:
     def __call__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         x, y = stream_of(args, kwargs), first(output)
         opens = self.starts and self.k == 0
-        carried = _Carried(x, self.closing.init(x)) if opens else getattr(x, _CARRIED, None)
-        if carried is not None and self.starts:
-            carried = carried._replace(h=x)  # here and not where the pass before ended: a tensor would hold itself
+        carry = _Carried(x, self.closing.init(x)) if opens else getattr(x, _CARRIED, None)
+        if carry is not None and self.starts:
+            carry = carry._replace(h=x)  # here and not where the pass before ended: a tensor would hold itself
         if self.ends:
-            if carried is None:
+            if carry is None:
                 a, b = self.law.span
                 raise InputError(
                     f"a layer that closes a pass of the layers {a} to {b - 1} was called on a stream that did not come "
                     "through that pass: the network changes its stream between these layers, or it was not run as a "
                     "whole, on one device"
                 )
-            y, carried = self._close(y, carried)
-        if carried is not None and not (self.ends and self.k == self.law.passes - 1):
-            setattr(y, _CARRIED, carried)
+            y, carry = self._close(y, carry)
+        if carry is not None and not (self.ends and self.k == self.law.passes - 1):
+            setattr(y, _CARRIED, carry)
         return with_first(output, y)
 
-    def _close(self, y: torch.Tensor, carried: _Carried) -> tuple[torch.Tensor, _Carried]:
+    def _close(self, y: torch.Tensor, carry: _Carried) -> tuple[torch.Tensor, _Carried]:
         """Return h_{k+1} for F(h_k) = y."""
         a, b = self.law.span
-        if y.shape != carried.h.shape:
+        if y.shape != carry.h.shape:
             raise InputError(
-                f"layers {a} to {b - 1} lead from {tuple(carried.h.shape)} to {tuple(y.shape)}: no loop closes"
+                f"layers {a} to {b - 1} lead from {tuple(carry.h.shape)} to {tuple(y.shape)}: no loop closes"
             )
-        new, _, _, state = self.closing.step(carried.h, y, carried.state)
+        new, _, _, state = self.closing.step(carry.h, y, carry.state)
         if not torch.isfinite(new).all():
             raise InputError(
                 f"layers {a} to {b - 1}: the stream is not finite after pass {self.k + 1} of {self.law.passes}; fewer "
                 "passes, a smaller gain or more recall would be needed"
             )
-        return new, carried._replace(state=state)
+        return new, carry._replace(state=state)
 
 
 def _law(checkpoint: Checkpoint, layers: Any, passes: Any, controller: Any, recall: Any) -> Law:
@@ -290,8 +290,8 @@ def _around_the_same_weights(model: Any, layers: list[Any]) -> list[Any]:
     """Make further modules of these layers, around the same weights and the same configuration."""
     configs = [module.config for module in model.modules() if hasattr(module, "config")]
     same = [*model.parameters(), *model.buffers(), *configs, model.config.get_text_config()]
-    again: list[Any] = copy.deepcopy(layers, {id(part): part for part in same})
-    return again
+    copies: list[Any] = copy.deepcopy(layers, {id(part): part for part in same})
+    return copies
 
 
 def _digits(law: Law) -> torch.Tensor:

@@ -42,45 +42,45 @@ def require_repeated(
     InputError
         It does not run; other numbers, on a whole text or token by token with a cache.
     """
-    given = short_inputs(source.model, None)[0]
-    _require_running(source.model, given)
-    expected = _by_hand(source, given, span, passes, loop)
-    output = _output(_run(model, given))
+    arguments = short_inputs(source.model, None)[0]
+    _require_running(source.model, arguments)
+    expected = _by_hand(source, arguments, span, passes, loop)
+    output = _output(_run(model, arguments))
     error = difference(output, expected, expected, ())
     if not error <= limit:
-        _require_repeatable(source, given)
+        _require_repeatable(source, arguments)
         raise InputError(
             f"the repeated network and its span run by hand differ by {error:.1e} of the largest number, and at most "
             f"{limit:.0e} is rounding: layers of this network read more than the stream, or depend on their number"
         )
-    _require_stream_alone(source, model, given, span, passes)
-    _require_cache(source, model, given, limit)
+    _require_stream_alone(source, model, arguments, span, passes)
+    _require_cache(source, model, arguments, limit)
 
 
-def _require_running(model: Any, given: dict[str, Any]) -> None:
+def _require_running(model: Any, arguments: dict[str, Any]) -> None:
     """Raise InputError where the network itself does not run on what its repetition would be proved on."""
     try:
         with torch.no_grad():
-            model(**given)
+            model(**arguments)
     except Exception as error:  # a network may raise anything on inputs that it was not made for
         raise InputError(
-            f"a repeated network is compared with its span on inputs of its own kind, {', '.join(given)}, and "
+            f"a repeated network is compared with its span on inputs of its own kind, {', '.join(arguments)}, and "
             f"{type(model).__name__} does not run on them, without any repetition: {raised(error)}"
         ) from error
 
 
-def _require_repeatable(source: Checkpoint, given: dict[str, Any]) -> None:
+def _require_repeatable(source: Checkpoint, arguments: dict[str, Any]) -> None:
     """Raise InputError for a network whose output is drawn anew, or is no number."""
     name = type(source.model).__name__
-    output, again = (_output(_run(source.model, given)) for _ in range(2))
-    if not torch.equal(output.nan_to_num(), again.nan_to_num()):
+    output, second = (_output(_run(source.model, arguments)) for _ in range(2))
+    if not torch.equal(output.nan_to_num(), second.nan_to_num()):
         raise InputError(f"{name} gives another output each time: no repetition of its layers can be proved")
     if not torch.isfinite(output).all():
         raise InputError(f"{name} gives numbers that are not finite: no repetition of its layers can be proved")
 
 
 def _require_stream_alone(
-    source: Checkpoint, model: Any, given: dict[str, Any], span: tuple[int, int], passes: int
+    source: Checkpoint, model: Any, arguments: dict[str, Any], span: tuple[int, int], passes: int
 ) -> None:
     """Raise InputError where a later pass is given another tensor beside the stream, and its layer reads it.
 
@@ -92,8 +92,8 @@ def _require_stream_alone(
     layers = unrolled(source.family, stood).layers_of(model)
     places = range(b, b + (b - a) * (passes - 1))
     with watch_calls(layers, places) as later, watch_calls(source.layers, range(a, b)) as before:
-        _run(source.model, given)
-        _run(model, given)
+        _run(source.model, arguments)
+        _run(model, arguments)
     for place in places:
         i = stood[place]
         name = _read_and_other(source.layers[i], before[i], later[place])
@@ -116,18 +116,20 @@ def _read_and_other(layer: Any, before: dict[str, Any], after: dict[str, Any]) -
     return ""
 
 
-def _reads(layer: Any, given: dict[str, Any], stream: str, name: str) -> bool:
+def _reads(layer: Any, arguments: dict[str, Any], stream: str, name: str) -> bool:
     """Tell whether zeros in the place of an argument change what the layer gives, or are refused by it."""
     with torch.no_grad():
-        own = first(layer(**{**given, stream: given[stream].clone()}))
+        reference = first(layer(**{**arguments, stream: arguments[stream].clone()}))
         try:
-            other = first(layer(**{**given, stream: given[stream].clone(), name: torch.zeros_like(given[name])}))
+            other = first(
+                layer(**{**arguments, stream: arguments[stream].clone(), name: torch.zeros_like(arguments[name])})
+            )
         except Exception:  # a layer that checks the argument reads it
             return True
-    return not torch.equal(own, other)
+    return not torch.equal(reference, other)
 
 
-def _by_hand(source: Checkpoint, given: dict[str, Any], span: tuple[int, int], passes: int, loop: Passes) -> Any:
+def _by_hand(source: Checkpoint, arguments: dict[str, Any], span: tuple[int, int], passes: int, loop: Passes) -> Any:
     """Return the output of the source in which the stream behind the span is h_K."""
     layers = source.layers[span[0] : span[1]]
     entered: list[torch.Tensor] = []
@@ -152,7 +154,7 @@ def _by_hand(source: Checkpoint, given: dict[str, Any], span: tuple[int, int], p
 
     hooks: list[Hook] = [(layers[0], enter, True), (layers[-1], close, False)]
     with watch_calls(source.layers, range(*span)) as calls, hooked(hooks):
-        return _output(_run(source.model, given))
+        return _output(_run(source.model, arguments))
 
 
 def _through(layers: list[Any], calls: list[dict[str, Any]], h: torch.Tensor) -> torch.Tensor:
@@ -163,25 +165,25 @@ def _through(layers: list[Any], calls: list[dict[str, Any]], h: torch.Tensor) ->
     return h
 
 
-def _require_cache(source: Checkpoint, model: Any, given: dict[str, Any], limit: float) -> None:
-    ids = given.get("input_ids")
+def _require_cache(source: Checkpoint, model: Any, arguments: dict[str, Any], limit: float) -> None:
+    ids = arguments.get("input_ids")
     if not (source.causal and isinstance(ids, torch.Tensor) and ids.shape[-1] > 2):
         return
     try:
-        own = _error_of_a_cache(source.model, ids)
+        source_error = _error_of_a_cache(source.model, ids)
     except InputError:  # the network itself does not run with one
         return
-    if own is None:  # it has none
+    if source_error is None:  # it has none
         return
     error = _error_of_a_cache(model, ids)
     if error is not None and not error <= limit:
-        own, error = _errors_rounded_alike(source.model, model, ids) or (own, error)
-    if error is None or not error <= max(limit, _ROOM * own):
-        told = "numbers that it does not give" if error is None else f"{error:.1e} of the largest number"
+        source_error, error = _errors_rounded_alike(source.model, model, ids) or (source_error, error)
+    if error is None or not error <= max(limit, _ROOM * source_error):
+        amount = "numbers that it does not give" if error is None else f"{error:.1e} of the largest number"
         raise InputError(
-            f"token by token, with a cache, the repeated network differs from itself on the whole text by {told}, and "
-            f"the source by {own:.1e}: its layers share places in the cache, or do something else when tokens come one "
-            "by one"
+            f"token by token, with a cache, the repeated network differs from itself on the whole text by {amount}, "
+            f"and the source by {source_error:.1e}: its layers share places in the cache, or do something else when "
+            "tokens come one by one"
         )
 
 
@@ -193,10 +195,10 @@ def _errors_rounded_alike(source: Any, model: Any, ids: torch.Tensor) -> tuple[f
     """
     try:
         with RoundedOnce(next(source.parameters()).dtype):
-            own, error = (_error_of_a_cache(network, ids) for network in (source, model))
+            source_error, error = (_error_of_a_cache(network, ids) for network in (source, model))
     except InputError:  # an operation that the network's own type does not have
         return None
-    return None if own is None or error is None else (own, error)
+    return None if source_error is None or error is None else (source_error, error)
 
 
 def _error_of_a_cache(model: Any, ids: torch.Tensor) -> float | None:

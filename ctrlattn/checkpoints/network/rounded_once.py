@@ -36,15 +36,15 @@ class RoundedOnce(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        if not self._rounds(func, (args, kwargs), out):
-            return out
+        result = func(*args, **kwargs)
+        if not self._rounds(func, (args, kwargs), result):
+            return result
         exact = func(*tree_map(self._refined, args), **tree_map(self._refined, kwargs))
-        return tree_map(lambda given, value: value.to(given.dtype) if self._coarse(given) else given, out, exact)
+        return tree_map(lambda y, value: value.to(y.dtype) if self._coarse(y) else y, result, exact)
 
-    def _rounds(self, func: Any, given: Any, out: Any) -> bool:
+    def _rounds(self, func: Any, inputs: Any, result: Any) -> bool:
         """Tell whether an operation reads and gives a coarser type; a view or what is written into is not rounded."""
-        return not _shares(func) and all(any(map(self._coarse, tree_leaves(values))) for values in (out, given))
+        return not _shares(func) and all(any(map(self._coarse, tree_leaves(values))) for values in (result, inputs))
 
     def _refined(self, value: Any) -> Any:
         if isinstance(value, torch.dtype):

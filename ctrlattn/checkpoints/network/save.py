@@ -90,12 +90,12 @@ def _save(checkpoint: Checkpoint, folder: Path) -> None:
     model = getattr(checkpoint.model, "_orig_mod", checkpoint.model)  # torch.compile wraps the network
     loop = entry_of(model)
     family, model = unrepeated(checkpoint.family, model)
-    own = _has_gains(structure_of(model)) or loop is not None
-    gone = _gone(family, model)
+    custom = _has_gains(structure_of(model)) or loop is not None
+    missing = _gone(family, model)
     weights, dtype = _narrowed(model, _weights(model), checkpoint.stored)
-    if not own:
-        weights |= {name: torch.zeros(weight.shape, dtype=dtype) for name, weight in gone.items()}
-    _write_weights(weights, folder / (_OWN if own else _PLAIN))
+    if not custom:
+        weights |= {name: torch.zeros(weight.shape, dtype=dtype) for name, weight in missing.items()}
+    _write_weights(weights, folder / (_OWN if custom else _PLAIN))
     if checkpoint.tokenizer is not None:
         checkpoint.tokenizer.save_pretrained(folder)
     if getattr(model, "generation_config", None) is not None:
@@ -105,9 +105,9 @@ def _save(checkpoint: Checkpoint, folder: Path) -> None:
     if loop is not None:
         network[KEY] |= loop
     with atomic(folder / "README.md") as path:
-        path.write_text(readme(checkpoint.name, model, checkpoint.tokenizer, own=own), encoding="utf-8")
+        path.write_text(readme(checkpoint.name, model, checkpoint.tokenizer, custom=custom), encoding="utf-8")
     with atomic(folder / "config.json") as path:
-        config = {"model_type": KEY, "network": network} if own else network
+        config = {"model_type": KEY, "network": network} if custom else network
         path.write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
@@ -175,23 +175,23 @@ def open_changed(
     import transformers
 
     folder = Path(directory)
-    written = _config_of(folder)
-    structure = _structure_in(written)
+    raw = _config_of(folder)
+    structure = _structure_in(raw)
     if structure is None:
         raise InputError(f"{folder}: holds no network that was changed by drop or repeat")
-    network = written.get("network", written)
+    network = raw.get("network", raw)
     loop = loop_in(network[KEY])
     config = type(transformers.AutoConfig.for_model(network["model_type"])).from_dict(network)
     stored = config.dtype  # what it was saved in, before it becomes what it is loaded in
-    own = family or traced_in(network[KEY]) or family_of(network["model_type"])
+    row = family or traced_in(network[KEY]) or family_of(network["model_type"])
     weights = _read_weights(folder / (_PLAIN if loop is None and not _has_gains(structure) else _OWN))
-    model = _built(config, weights, own, structure, dtype=dtype, attention=attention)
+    model = _built(config, weights, row, structure, dtype=dtype, attention=attention)
     if (folder / "generation_config.json").is_file():
         model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
     if tokenizer is None and any("token" in path.name for path in folder.glob("*")):
         where = {"config": config, "local_files_only": True, "trust_remote_code": False}
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **where)
-    whole = Checkpoint(model, tokenizer, own, str(folder), stored)
+    whole = Checkpoint(model, tokenizer, row, str(folder), stored)
     return whole if loop is None else repeat(whole, **loop)
 
 
@@ -203,11 +203,11 @@ def _built(
     # What is gone gets zeros that take no memory, so that nothing is missing, and goes again at once.
     lacking = whole.keys() - weights.keys() - tied
     filled = {name: torch.zeros(()).expand(whole[name].shape) for name in lacking}
-    own = {name: weight for name, weight in weights.items() if name in whole}
+    stored = {name: weight for name, weight in weights.items() if name in whole}
     if dtype == torch.float64:  # the grouped products of experts know no doubles
         config._experts_implementation = "eager"
     options = {"config": config, "dtype": dtype, "attn_implementation": supported(empty, attention)}
-    model = type(empty).from_pretrained(None, state_dict={**filled, **own}, **options).eval()
+    model = type(empty).from_pretrained(None, state_dict={**filled, **stored}, **options).eval()
     apply(family, model, structure)
     missing = sorted(model.state_dict().keys() - weights.keys() - tied)
     if missing:
@@ -238,9 +238,9 @@ def _gone(family: Any, model: Any) -> dict[str, torch.Tensor]:
     Without this check a name that is missing for another reason is written as zeros: whole layers of an adapted,
     compiled or pruned network are then lost without a word.
     """
-    whole, rest = (_empty(type(model), model.config) for _ in range(2))
-    apply(family, rest, structure_of(model))
-    expected, there = rest.state_dict(), model.state_dict()
+    whole, remainder = (_empty(type(model), model.config) for _ in range(2))
+    apply(family, remainder, structure_of(model))
+    expected, there = remainder.state_dict(), model.state_dict()
     tied = set(model.all_tied_weights_keys)
     missing, strange = sorted(expected.keys() - there.keys() - tied), sorted(there.keys() - expected.keys())
     other = sorted(name for name in expected.keys() & there.keys() if expected[name].shape != there[name].shape)
@@ -252,7 +252,7 @@ def _gone(family: Any, model: Any) -> dict[str, torch.Tensor]:
             "(merge_and_unload), a parametrisation removed (remove_parametrizations), and layers are taken out by "
             "checkpoints.drop"
         )
-    _require_plain(model, dict(rest.named_modules()))
+    _require_plain(model, dict(remainder.named_modules()))
     return {name: weight for name, weight in sorted(whole.state_dict().items()) if name not in expected}
 
 
@@ -285,9 +285,13 @@ def _change_in(module: Any, plain: Any) -> str | None:
     if hasattr(module, "inv_freq"):  # rotations of a long text set their numbers as they run
         return None
     for key, value in vars(plain).items():
-        given = vars(module).get(key)
-        if type(value) is type(given) is float and value != given and "drop" not in key + type(module).__name__.lower():
-            return f"{key} is {given:g}, and {value:g} by the configuration,"
+        actual = vars(module).get(key)
+        if (
+            type(value) is type(actual) is float
+            and value != actual
+            and "drop" not in key + type(module).__name__.lower()
+        ):
+            return f"{key} is {actual:g}, and {value:g} by the configuration,"
     return None
 
 
@@ -295,9 +299,9 @@ def _class_of(config: Any) -> Any:
     """Return the class of transformers that config.json names; the causal one of its type where it names none."""
     import transformers
 
-    named = getattr(transformers, str((config.architectures or [""])[0]), None)
-    if isinstance(named, type) and issubclass(named, transformers.PreTrainedModel):
-        return named
+    cls = getattr(transformers, str((config.architectures or [""])[0]), None)
+    if isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel):
+        return cls
     return transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
 
 

@@ -86,21 +86,21 @@ class MemoryGain(Gain):
             from ctrlattn.checkpoints.network.memory_cache import past_in
 
             past = past_in(cache, self.layer_idx)
-        seen = _seen(kwargs.get("attention_mask"), hidden_states)
-        terms, state = self.terms(hidden_states, None if past is None else past.state, seen)
+        mask = _seen(kwargs.get("attention_mask"), hidden_states)
+        terms, state = self.terms(hidden_states, None if past is None else past.state, mask)
         if past is not None:
             past.keep(state, hidden_states.shape[1])
         return answer(self.out(self.into(hidden_states)) + self.remembered(terms).to(hidden_states), self.pair)
 
     def terms(
-        self, u: torch.Tensor, past: torch.Tensor | None = None, seen: torch.Tensor | None = None
+        self, u: torch.Tensor, past: torch.Tensor | None = None, mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (a, state): (batch, n, heads, lags + 1 + r, size), and the past's state behind the last token."""
         with torch.autocast(u.device.type, enabled=False):
             value = self.value(u.to(self.value.weight)).unflatten(-1, self.shape)
             weight = self.salience(u.to(self.salience.weight)).clamp(-_LARGEST, _LARGEST).exp()
             value = value.repeat_interleave(weight.shape[-1] // self.shape[0], dim=2)
-            return recall(value, weight, self.rates, self.lags, past, seen)
+            return recall(value, weight, self.rates, self.lags, past, mask)
 
     def remembered(self, terms: torch.Tensor) -> torch.Tensor:
         """Return sum_h W_O^h sum_k c_hk a_hk."""

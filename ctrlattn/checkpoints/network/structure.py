@@ -128,11 +128,11 @@ def _number_caches(family: Any, model: Any, structure: Structure) -> None:
     how many tokens there are: an empty one would say none, and the next token would be given position 0. Of layers with
     a state it asks the last one whether there is any: they have the last places.
     """
-    layers, gone = family.layers_of(model), _without_cache(family, model, structure)
+    layers, stands = family.layers_of(model), _without_cache(family, model, structure)
     types = _cache_types(model, len(layers))
     for name in dict.fromkeys(types):
         places = [i for i, kind_of_layer in enumerate(types) if kind_of_layer == name]
-        live = [i for i in places if i not in gone] + [i for i in places if isinstance(gone.get(i), dict)]
+        live = [i for i in places if i not in stands] + [i for i in places if isinstance(stands.get(i), dict)]
         if name in _STATES:
             places = places[len(places) - len(live) :]
         for place, i in zip(places, live, strict=False):
@@ -150,7 +150,7 @@ def _cache_types(model: Any, count: int) -> list[str]:
 def _without_cache(family: Any, model: Any, structure: Structure) -> dict[int, Stand]:
     """Return the layers in which nothing that mixes tokens is left, and what is in its place."""
     replaced: dict[int, Stand] = {}
-    left: set[int] = set()
+    remaining: set[int] = set()
     for sublayer in sublayers(family, model):
         if sublayer.kind in ("mlp", "cross"):
             continue
@@ -159,5 +159,5 @@ def _without_cache(family: Any, model: Any, structure: Structure) -> dict[int, S
         if sublayer.layer in stands and not (isinstance(stand, dict) and "kept" in stand):
             replaced[sublayer.layer] = stand
         else:
-            left.add(sublayer.layer)
-    return {layer: stand for layer, stand in replaced.items() if layer not in left}
+            remaining.add(sublayer.layer)
+    return {layer: stand for layer, stand in replaced.items() if layer not in remaining}

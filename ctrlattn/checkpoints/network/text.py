@@ -233,33 +233,33 @@ def ids_of_pieces(checkpoint: "Checkpoint | Description", pieces: Iterable[str])
     def tokens(text: str) -> list[int]:
         return token_ids(checkpoint, text, special=False)
 
-    past, rest, known, enough = "", "", list[int](), 2 * _CONTEXT
+    past, remainder, past_ids, enough = "", "", list[int](), 2 * _CONTEXT
     for piece in pieces:
-        rest += piece
-        if len(rest) < enough:
+        remainder += piece
+        if len(remainder) < enough:
             continue
-        enough = 2 * len(rest)  # where no cut is found, what was read is not read again for every piece
-        for start, cut in _cuts(past + rest):
+        enough = 2 * len(remainder)  # where no cut is found, what was read is not read again for every piece
+        for start, cut in _cuts(past + remainder):
             if cut <= len(past):
                 continue
-            text = past + rest
-            left = tokens(text[start:cut])
-            if tokens(text[start : cut + _CONTEXT])[: len(left)] != left:
+            text = past + remainder
+            context = tokens(text[start:cut])
+            if tokens(text[start : cut + _CONTEXT])[: len(context)] != context:
                 continue  # before all of the text is read, which may have grown long
             ids = tokens(text[:cut])
-            tail = len(left) - len(left) // 2  # the first tokens may differ, since the context begins anywhere
-            if ids[len(ids) - tail :] == left[len(left) - tail :]:
-                yield _new(ids, known)
-                past, rest, known, enough = text[start:cut], text[cut:], left, 2 * _CONTEXT
+            tail = len(context) - len(context) // 2  # the first tokens may differ, since the context begins anywhere
+            if ids[len(ids) - tail :] == context[len(context) - tail :]:
+                yield _new(ids, past_ids)
+                past, remainder, past_ids, enough = text[start:cut], text[cut:], context, 2 * _CONTEXT
                 break
-    if rest:
-        yield _new(tokens(past + rest), known)
+    if remainder:
+        yield _new(tokens(past + remainder), past_ids)
 
 
-def _new(ids: list[int], known: list[int]) -> list[int]:
-    if ids[: len(known)] != known:
+def _new(ids: list[int], past_ids: list[int]) -> list[int]:
+    if ids[: len(past_ids)] != past_ids:
         raise ArithmeticError("the tokens of this text change with what follows it: it cannot be read piece by piece")
-    return ids[len(known) :]
+    return ids[len(past_ids) :]
 
 
 def _cuts(text: str) -> Iterator[tuple[int, int]]:

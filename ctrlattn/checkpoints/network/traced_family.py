@@ -66,8 +66,8 @@ class Traced:
 
     def answering(self, answers: dict[Sublayer, Answer]) -> "Traced":
         """Return the same family, with what the modules of some sublayers return."""
-        named = {f"{sublayer.layer}/{sublayer.path}": answer for sublayer, answer in answers.items()}
-        return replace(self, answers={**self.answers, **named})
+        entries = {f"{sublayer.layer}/{sublayer.path}": answer for sublayer, answer in answers.items()}
+        return replace(self, answers={**self.answers, **entries})
 
     def as_dict(self) -> dict[str, Any]:
         """Return the structure as config.json holds it; `traced_from` reads it."""
@@ -90,12 +90,12 @@ def traced_from(entry: dict[str, Any]) -> Traced:
         An entry that is none.
     """
     try:
-        own = dict(entry)
-        structure = dict(own.pop("structure"))
+        fields = dict(entry)
+        structure = dict(fields.pop("structure"))
         calls = tuple(_call(call) for call in structure.pop("calls"))
         layers = tuple(structure.pop("layers"))
-        answers = {name: Answer(*answer) for name, answer in own.pop("answers").items()}
-        return Traced(structure=Structure(layers=layers, calls=calls, **structure), answers=answers, **own)
+        answers = {name: Answer(*answer) for name, answer in fields.pop("answers").items()}
+        return Traced(structure=Structure(layers=layers, calls=calls, **structure), answers=answers, **fields)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"config.json holds a structure that cannot be read: {error}") from None
 

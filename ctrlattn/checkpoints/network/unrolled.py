@@ -60,10 +60,10 @@ def require_list(family: Family | Traced, model: Any) -> tuple[Any, str]:
     if isinstance(family, Family):
         return model.base_model, next(path for path in family.layers.split("|") if leads(model.base_model, path))
     structure = family.structure
-    called = [call.layer for call in structure.calls]
-    if called != list(range(len(structure.layers))):
+    numbers = [call.layer for call in structure.calls]
+    if numbers != list(range(len(structure.layers))):
         raise InputError(
-            f"a pass of this network calls {len(structure.layers)} layers {len(called)} times, since layers share "
+            f"a pass of this network calls {len(structure.layers)} layers {len(numbers)} times, since layers share "
             "their weights: a span of it has no one place in a pass, and cannot be repeated"
         )
     path = structure.layers[0].rpartition(".")[0]
@@ -91,11 +91,11 @@ def unrolled(family: Family | Traced, places: Sequence[int]) -> Family | Traced:
         layers=tuple(f"{path}.{i}" for i in range(len(places))),
         calls=tuple(replace(family.structure.calls[place], layer=i) for i, place in enumerate(places)),
     )
-    named = [(name.partition("/"), answer) for name, answer in family.answers.items()]
+    pairs = [(name.partition("/"), answer) for name, answer in family.answers.items()]
     answers = {
         f"{i}/{path}": answer
         for i, place in enumerate(places)
-        for (layer, _, path), answer in named
+        for (layer, _, path), answer in pairs
         if int(layer) == place
     }
     return replace(family, structure=structure, answers=answers)
@@ -109,9 +109,9 @@ def _configurations(family: Family | Traced, model: Any) -> Iterator[Any]:
         return
     path = require_list(family, model)[1].split(".")
     above = (model.get_submodule(".".join(path[:i])) for i in range(len(path) - 1, -1, -1))
-    own = next(config for module in above if (config := getattr(module, "config", None)) is not None)
-    yield own
-    if type(text) is type(own) and text is not own:
+    nearest = next(config for module in above if (config := getattr(module, "config", None)) is not None)
+    yield nearest
+    if type(text) is type(nearest) and text is not nearest:
         yield text
 
 
@@ -123,16 +123,16 @@ def _count(config: Any, before: int, places: Sequence[int]) -> None:
             f"the configuration of {config.model_type} says {counts['num_hidden_layers']} layers and the network has "
             f"{before}: it cannot say that some are repeated"
         )
-    given = {name: list(getattr(config, name, None) or ()) for name in _OF_EACH_LAYER}
+    lists = {name: list(getattr(config, name, None) or ()) for name in _OF_EACH_LAYER}
     setattr(config, name, len(places))
-    for name, types in given.items():
-        wanted = [types[i] for i in places] if len(types) == before else types
-        if list(getattr(config, name, None) or ()) == wanted:
+    for name, types in lists.items():
+        expected = [types[i] for i in places] if len(types) == before else types
+        if list(getattr(config, name, None) or ()) == expected:
             continue
         try:
-            setattr(config, name, wanted)
+            setattr(config, name, expected)
         except AttributeError:  # a property: it is computed from a period
             raise InputError(
                 f"the configuration of {config.model_type} computes {name} from the number of a layer, and so gives "
-                f"other ones than these layers have: {', '.join(map(str, wanted))}. Another span may do"
+                f"other ones than these layers have: {', '.join(map(str, expected))}. Another span may do"
             ) from None

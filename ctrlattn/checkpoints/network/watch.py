@@ -125,9 +125,9 @@ def watch(
     >>> names
     ['attention', 'mlp', 'attention', 'mlp']
     """
-    wanted = tuple(sublayers)
-    sums = {s.layer: _Sum() for s in wanted if s.stream is None}
-    hooks = [hook for sublayer in wanted for hook in _triple(sublayer, on, sums.get(sublayer.layer))]
+    members = tuple(sublayers)
+    sums = {s.layer: _Sum() for s in members if s.stream is None}
+    hooks = [hook for sublayer in members for hook in _triple(sublayer, on, sums.get(sublayer.layer))]
     with hooked([*hooks, *more], until=until):
         yield
 
@@ -145,11 +145,11 @@ class _Sum:
                 f"no module reads the stream in front of the {sublayer.kind} of layer {sublayer.layer}, and it is no "
                 "sum of what the sublayers watched before it have given"
             )
-        own, x, F = before[0]
-        return own.onto(x, sum((F for _, _, F in before[1:]), F))
+        predecessor, x, F = before[0]
+        return predecessor.onto(x, sum((F for _, _, F in before[1:]), F))
 
     def add(self, sublayer: Sublayer, x: torch.Tensor, F: torch.Tensor) -> None:
-        if any(own is sublayer for own, _, _ in self.parts):  # the layer is called again
+        if any(member is sublayer for member, _, _ in self.parts):  # the layer is called again
             self.parts = []
         self.parts.append((sublayer, x, F))
 
@@ -167,24 +167,24 @@ def _triple(sublayer: Sublayer, on: Watcher, whole: _Sum | None) -> list[Hook]:
         if held:  # the norm of a post-norm sublayer runs after the sublayer has been handed on
             held["u"] = output
 
-    def added(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        given = first(output)
+    def close(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        contribution = first(output)
         if whole is None and not {"x", "u"} <= held.keys():
             raise InputError(
                 f"the {sublayer.kind} of layer {sublayer.layer} gives its contribution before the norm that its row "
                 "names has run: the row does not fit this network"
             )
         x = held.pop("x") if whole is None or "x" in held else whole.in_front_of(sublayer)
-        F, u = _as_stream(given, x), _as_stream(held.pop("u"), x)
+        F, u = _as_stream(contribution, x), _as_stream(held.pop("u"), x)
         new = on(sublayer, x, u, F)
         if whole is not None:
             whole.add(sublayer, x, F if new is None else new)
         if new is None:
             return None
-        new = new.reshape(given.shape)
+        new = new.reshape(contribution.shape)
         return with_first(output, new)
 
-    end: Hook = (sublayer.out, added, False)
+    end: Hook = (sublayer.out, close, False)
     if sublayer.width is None:  # a row of the table says where its norm is
         return [(sublayer.stream, stream, True), (sublayer.norm, normed, False), end]
     # The order matters where the sublayer itself reads the stream.
@@ -275,8 +275,8 @@ def arguments_of(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     {'hidden_states': 1, 'cache': None, 'position': 3}
     """
     bound = inspect.signature(module.forward).bind(*args, **kwargs)
-    named = dict(bound.arguments)
+    arguments = dict(bound.arguments)
     for parameter in bound.signature.parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
-            named |= named.pop(parameter.name, {})
-    return {name: _NO_CACHE.get(name, value) for name, value in named.items()}
+            arguments |= arguments.pop(parameter.name, {})
+    return {name: _NO_CACHE.get(name, value) for name, value in arguments.items()}

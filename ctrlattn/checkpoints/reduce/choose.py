@@ -129,8 +129,8 @@ def choose(
     tell("score", 2, 2)
     if not (np.isfinite(slope).all() and np.isfinite(curvature).all()):
         raise InputError("the gradients of the loss are not finite on the selection text: load the network in float32")
-    chosen, predicted = _greedy(slope, curvature, free, count)
-    order = [places[i].layer for i in chosen]
+    picks, predicted = _greedy(slope, curvature, free, count)
+    order = [places[i].layer for i in picks]
     return Choice(tuple(sorted(order)), tuple(order), predicted, slope, curvature)
 
 
@@ -157,8 +157,8 @@ def compensated_drop(
         As `choose` and `drop`.
     """
     choice = choose(checkpoint, count, calibration, selection, kind=kind, seed=seed)
-    gone: dict[str, Any] = {kind: choice.layers}
-    return drop(checkpoint, **gone, compensate=calibration), choice
+    layers: dict[str, Any] = {kind: choice.layers}
+    return drop(checkpoint, **layers, compensate=calibration), choice
 
 
 def _gains(

@@ -150,18 +150,18 @@ def settings_of(checkpoint: Checkpoint, kind: Kind, calibration: Calibration | N
 
 def fit_gains(
     checkpoint: Checkpoint,
-    gone: dict[Kind, tuple[int, ...]],
+    layers: dict[Kind, tuple[int, ...]],
     windows: Windows,
     calibration: Calibration,
     structure: Structure,
 ) -> None:
     """Replace sublayers of a network by gains, in place; each is fitted with all earlier gains in the network."""
     family, model = checkpoint.family, checkpoint.model
-    wanted = [s for s in checkpoint.sublayers() if s.layer in gone.get(s.kind, ())]
-    first, last = wanted[0].layer, wanted[-1].layer
+    targets = [s for s in checkpoint.sublayers() if s.layer in layers.get(s.kind, ())]
+    first, last = targets[0].layer, targets[-1].layer
     flow = Flow.start(family, model, windows, first)
     for layer in range(first, last + 1):
-        for sublayer in wanted:
+        for sublayer in targets:
             if sublayer.layer == layer:
                 settings = structure[sublayer.kind][layer]
                 place(family, model, sublayer, fitted(checkpoint, sublayer, flow, calibration, settings))

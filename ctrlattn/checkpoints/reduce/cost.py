@@ -112,12 +112,12 @@ def _generate(network: Checkpoint, output: Any, windows: torch.Tensor, count: in
     name = next(name for name in _NAMES if name in inspect.signature(network.model.forward).parameters)
 
     def steps() -> None:
-        logits, cache, seen = output.logits, _cache(output), windows.shape[1]
+        logits, cache, length = output.logits, _cache(output), windows.shape[1]
         for i in range(count):
             token = logits[:, -1:].argmax(-1)
-            place = torch.tensor([seen + i], device=token.device)
-            out = network.model(input_ids=token, use_cache=True, position_ids=place[None], **{name: cache})
-            logits, cache = out.logits, _cache(out)
+            place = torch.tensor([length + i], device=token.device)
+            result = network.model(input_ids=token, use_cache=True, position_ids=place[None], **{name: cache})
+            logits, cache = result.logits, _cache(result)
 
     return _seconds(steps)[0]
 

@@ -71,40 +71,40 @@ def drop(
     >>> smaller.model.config.ctrlattn
     {'attention': {'1': None}, 'mlp': {'2': None}}
     """
-    gone = _wanted(checkpoint, attention=attention, mlp=mlp, blocks=blocks, mixer=mixer)
+    layers = _wanted(checkpoint, attention=attention, mlp=mlp, blocks=blocks, mixer=mixer)
     calibration = None if compensate is None else Calibration.of(compensate)
     windows = None if calibration is None else windows_to_fit(checkpoint, calibration.ids)
-    if calibration is not None and calibration.memory and gone["attention"]:
+    if calibration is not None and calibration.memory and layers["attention"]:
         checkpoint = with_value_maps(checkpoint)
     before = structure_of(checkpoint.model)
-    settings = {kind: settings_of(checkpoint, kind, calibration) for kind in gone if gone[kind]}
-    stands: Structure = {kind: dict.fromkeys(gone[kind], settings[kind]) for kind in settings}
+    settings = {kind: settings_of(checkpoint, kind, calibration) for kind in layers if layers[kind]}
+    stands: Structure = {kind: dict.fromkeys(layers[kind], settings[kind]) for kind in settings}
     structure: Structure = {k: {**before.get(k, {}), **stands.get(k, {})} for k in dict.fromkeys((*before, *stands))}
     _require_readers(checkpoint, structure)
     family = checkpoint.family
     if isinstance(family, Traced):
-        family, stay = _proved(family, checkpoint, gone)
+        family, stay = _proved(family, checkpoint, layers)
         for kind, layer in stay:
             structure[kind][layer] = {"kept": structure[kind][layer]}
     smaller = replace(checkpoint, model=shared(checkpoint.model), family=family)
     if calibration is None or windows is None:
         for sublayer in smaller.sublayers():
-            if sublayer.layer in gone.get(sublayer.kind, ()):
+            if sublayer.layer in layers.get(sublayer.kind, ()):
                 put(smaller.family, smaller.model, sublayer, structure[sublayer.kind][sublayer.layer])
     else:
-        fit_gains(smaller, gone, windows, calibration, structure)
+        fit_gains(smaller, layers, windows, calibration, structure)
     record(smaller.family, smaller.model, structure)
     return smaller
 
 
-def _wanted(checkpoint: Checkpoint, *, blocks: Iterable[int], **named: Iterable[int]) -> dict[Kind, tuple[int, ...]]:
+def _wanted(checkpoint: Checkpoint, *, blocks: Iterable[int], **by_kind: Iterable[int]) -> dict[Kind, tuple[int, ...]]:
     """Return {kind: layers to drop}, checked against the network."""
     require_no_loop(checkpoint)
     whole = {checkpoint.layer_index(layer) for layer in blocks}
     before, there = structure_of(checkpoint.model), {(s.kind, s.layer) for s in checkpoint.sublayers()}
     layers: dict[Kind, set[int]] = {kind: {i for k, i in there if k == kind and i in whole} for kind in get_args(Kind)}
     for kind in get_args(Kind):
-        for layer in (checkpoint.layer_index(layer) for layer in named.get(kind, ())):
+        for layer in (checkpoint.layer_index(layer) for layer in by_kind.get(kind, ())):
             checkpoint.sublayer(kind, layer)  # says what the layer has where it has none of this kind
             layers[kind].add(layer)
         twice = sorted(layer for layer in layers[kind] if layer in before.get(kind, {}))
@@ -128,12 +128,12 @@ def _require_readers(checkpoint: Checkpoint, structure: Structure) -> None:
 
 
 def _proved(
-    family: Traced, checkpoint: Checkpoint, gone: dict[Kind, tuple[int, ...]]
+    family: Traced, checkpoint: Checkpoint, layers: dict[Kind, tuple[int, ...]]
 ) -> tuple[Traced, list[tuple[Kind, int]]]:
     """Return (the family with what the dropped modules return, sublayers that stay because others need them)."""
     model = checkpoint.model
-    wanted = [s for s in checkpoint.sublayers() if s.layer in gone[s.kind]]
-    family = family.answering(answers_of(family, model, wanted))
-    wanted = [s for s in sublayers(family, model) if s.layer in gone[s.kind]]
-    felt = missed(family, model, wanted)
-    return family, [(s.kind, s.layer) for s in wanted if (s.layer, s.path) in felt]
+    targets = [s for s in checkpoint.sublayers() if s.layer in layers[s.kind]]
+    family = family.answering(answers_of(family, model, targets))
+    targets = [s for s in sublayers(family, model) if s.layer in layers[s.kind]]
+    felt = missed(family, model, targets)
+    return family, [(s.kind, s.layer) for s in targets if (s.layer, s.path) in felt]

@@ -53,8 +53,8 @@ def head_importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     windows = windows_of(checkpoint, ids)
     _plain(checkpoint)
     turns = np.zeros((len(checkpoint.layers), checkpoint.heads))
-    gone = structure_of(checkpoint.model)["attention"]
-    live = [sublayer for sublayer in checkpoint.sublayers("attention") if sublayer.layer not in gone]
+    stands = structure_of(checkpoint.model)["attention"]
+    live = [sublayer for sublayer in checkpoint.sublayers("attention") if sublayer.layer not in stands]
     z: dict[int, torch.Tensor] = {}
     watching = watch(live, _scorer(checkpoint, _rows(checkpoint, live), z, turns), more=_readers(checkpoint, live, z))
     with watching, attention(checkpoint.model, "sdpa"), torch.no_grad():
@@ -85,12 +85,12 @@ def drop_heads(checkpoint: Checkpoint, heads: Iterable[tuple[int, int]]) -> Chec
     """
     require_no_loop(checkpoint)
     smaller = replace(checkpoint, model=shared(checkpoint.model))
-    gone = structure_of(checkpoint.model)["attention"]
+    stands = structure_of(checkpoint.model)["attention"]
     by_layer: dict[int, list[int]] = {}
     for layer, head in heads:
         if not 0 <= head < checkpoint.heads:
             raise InputError(f"head must be one of 0 ... {checkpoint.heads - 1}, got {head} in layer {layer}")
-        if layer in gone:
+        if layer in stands:
             raise InputError(f"the attention of layer {layer} is gone: it has no head {head}")
         by_layer.setdefault(checkpoint.layer_index(layer), []).append(head)
     for layer, numbers in by_layer.items():

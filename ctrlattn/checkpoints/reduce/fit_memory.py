@@ -109,14 +109,14 @@ def _mix(gain: MemoryGain, signals: "Signals") -> torch.Tensor:
         weights = weights_of(x.flatten(0, -2).to(terms))[:, 0]
         for a, z, w in zip(*(some.split(_ROWS) for some in (terms, y.flatten(0, -2).to(terms), weights)), strict=True):
             # The columns are the memories of all heads, mapped into the stream; the last one is their target.
-            added = torch.einsum("nhks,hds->nhkd", a, output.to(a)).flatten(1, 2)
-            all_of = torch.cat([added, z[:, None]], 1)
+            columns = torch.einsum("nhks,hds->nhkd", a, output.to(a)).flatten(1, 2)
+            all_of = torch.cat([columns, z[:, None]], 1)
             total += float(w.sum(dtype=torch.float64))
             mean = mean + (w[:, None, None] * all_of).sum(0).double()
             scaled = (all_of * w.sqrt()[:, None, None]).transpose(0, 1).flatten(1)
             square = square + (scaled @ scaled.T).double()
     centred = square / total - (mean / total) @ (mean / total).T
-    own, wanted = centred[:count, :count], centred[:count, count]
+    gram, moment = centred[:count, :count], centred[:count, count]
     floor = torch.finfo(torch.float32).tiny
-    ridge = torch.diag(_RIDGE * own.diagonal().clamp_min(floor))
-    return torch.linalg.solve(own + ridge, wanted).reshape(heads, memories)
+    ridge = torch.diag(_RIDGE * gram.diagonal().clamp_min(floor))
+    return torch.linalg.solve(gram + ridge, moment).reshape(heads, memories)

@@ -35,19 +35,19 @@ class Flow:
         by_shape: dict[tuple[int, ...], list[dict[str, Any]]] = {}
         by_text = compared = False
         for part in in_batches(windows):
-            known = by_shape.get(tuple(part.shape))
+            entry = by_shape.get(tuple(part.shape))
             # The second part of one shape tells whether the arguments depend on the text.
-            every = known is None or by_text or not compared
-            compared = compared or known is not None
+            every = entry is None or by_text or not compared
+            compared = compared or entry is not None
             arguments = _arguments(family, model, part, layer, every=every)
             streams.append(next(iter(arguments[layer].values())))
             if every:
                 for call in arguments:
                     if call:
                         call.pop(next(iter(call)))
-            by_text = by_text or (known is not None and every and not _same(known, arguments))
+            by_text = by_text or (entry is not None and every and not _same(entry, arguments))
             by_shape.setdefault(tuple(part.shape), arguments)
-            calls.append(arguments if by_text or known is None else known)
+            calls.append(arguments if by_text or entry is None else entry)
         return cls(family, model, streams, calls)
 
     def after(self, layer: int) -> "Flow":
@@ -66,13 +66,13 @@ class Flow:
     def _signals(self, sublayer: Sublayer, part: int) -> _Triple:
         triple: list[torch.Tensor] = []
 
-        def on(own: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
-            if own.path == sublayer.path:
+        def on(member: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
+            if member.path == sublayer.path:
                 triple.extend((u, F, x))
 
         # Where no module reads the stream, it is the sum of what the sublayers before have given.
         before = [] if sublayer.stream is not None else sublayers(self.family, self.model)
-        here = [own for own in before if own.layer == sublayer.layer and own.step < sublayer.step]
+        here = [member for member in before if member.layer == sublayer.layer and member.step < sublayer.step]
         read: list[torch.Tensor] = []
         reader: Hook = (sublayer.module, lambda module, args, kwargs: read.append(stream_of(args, kwargs)), True)
         with watch([*here, sublayer], on, until=sublayer.out, more=[reader]):
@@ -100,8 +100,8 @@ class Flow:
 
     def _call(self, layer: int, part: int, how: str = "sdpa") -> torch.Tensor:
         with attention(self.model, how), torch.no_grad():
-            out = self.family.layers_of(self.model)[layer](self.streams[part], **self._calls[part][layer])
-        return first(out)
+            output = self.family.layers_of(self.model)[layer](self.streams[part], **self._calls[part][layer])
+        return first(output)
 
 
 class _Signals(Sequence[_Triple]):

@@ -21,7 +21,7 @@ from ctrlattn.errors import InputError
 _ROUNDING = 1e4  # times the spacing of numbers at the largest value of the stream
 
 
-def answers_of(family: Traced, model: Any, wanted: Sequence[Sublayer]) -> dict[Sublayer, Answer]:
+def answers_of(family: Traced, model: Any, targets: Sequence[Sublayer]) -> dict[Sublayer, Answer]:
     """Return what the modules of these sublayers return, from one short pass.
 
     Raises
@@ -29,33 +29,33 @@ def answers_of(family: Traced, model: Any, wanted: Sequence[Sublayer]) -> dict[S
     InputError
         A module that did not run.
     """
-    given: dict[Sublayer, tuple[int, torch.Tensor]] = {}
+    outputs: dict[Sublayer, tuple[int, torch.Tensor]] = {}
     direct: dict[Sublayer, bool] = {}
 
     def reader(sublayer: Sublayer) -> Any:
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             more = len(output) - 1 if isinstance(output, tuple) else 0
-            given[sublayer] = (more, first(output))
+            outputs[sublayer] = (more, first(output))
 
         return hook
 
     def follower(sublayer: Sublayer) -> Any:
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            direct[sublayer] = len(args) + len(kwargs) == 1 and stream_of(args, kwargs) is given[sublayer][1]
+            direct[sublayer] = len(args) + len(kwargs) == 1 and stream_of(args, kwargs) is outputs[sublayer][1]
 
         return hook
 
-    hooks: list[Hook] = [(s.module, reader(s), False) for s in wanted]
-    hooks += [(s.out, follower(s), True) for s in wanted if s.out is not s.module]
+    hooks: list[Hook] = [(s.module, reader(s), False) for s in targets]
+    hooks += [(s.out, follower(s), True) for s in targets if s.out is not s.module]
     with hooked(hooks), torch.no_grad():
         model(**short_inputs(model)[0])
-    for sublayer in wanted:
-        if sublayer not in given:
+    for sublayer in targets:
+        if sublayer not in outputs:
             raise InputError(f"the {sublayer.kind} of layer {sublayer.layer} does not run on eight tokens")
-    return {s: Answer(more, y.shape[-1], direct.get(s, s.out is s.module)) for s, (more, y) in given.items()}
+    return {s: Answer(more, y.shape[-1], direct.get(s, s.out is s.module)) for s, (more, y) in outputs.items()}
 
 
-def missed(family: Traced, model: Any, wanted: Sequence[Sublayer]) -> set[tuple[int, str]]:
+def missed(family: Traced, model: Any, targets: Sequence[Sublayer]) -> set[tuple[int, str]]:
     """Return (layer, path) of the sublayers whose absence would change more than what they add to the stream.
 
     Raises
@@ -63,16 +63,16 @@ def missed(family: Traced, model: Any, wanted: Sequence[Sublayer]) -> set[tuple[
     ArithmeticError
         The network differs from one without the contributions even where the modules stay.
     """
-    names = [(s.layer, s.path) for s in wanted]
-    with _silenced(wanted):
+    names = [(s.layer, s.path) for s in targets]
+    with _silenced(targets):
         reference = _last_stream(family, model)
     if _is_same(reference, _without(family, model, dict.fromkeys(names))):
         return set()
     stay: Stand = {"kept": None}
     others = dict.fromkeys(names, stay)
     felt = {name for name in names if not _is_same(reference, _without(family, model, {**others, name: None}))}
-    chosen = {name: stay if name in felt else None for name in names}
-    if not _is_same(reference, _without(family, model, chosen)):
+    stands = {name: stay if name in felt else None for name in names}
+    if not _is_same(reference, _without(family, model, stands)):
         layer, path = names[0]
         raise ArithmeticError(
             f"without {path} of layer {layer} the network is not the one without what this adds to the stream: "
@@ -82,14 +82,14 @@ def missed(family: Traced, model: Any, wanted: Sequence[Sublayer]) -> set[tuple[
 
 
 @contextmanager
-def _silenced(wanted: Sequence[Sublayer]) -> Iterator[None]:
+def _silenced(targets: Sequence[Sublayer]) -> Iterator[None]:
     """Let these sublayers run inside the block, and add nothing."""
 
     def silence(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        nothing = torch.zeros_like(first(output))
-        return (nothing, *output[1:]) if isinstance(output, tuple) else nothing
+        zero = torch.zeros_like(first(output))
+        return (zero, *output[1:]) if isinstance(output, tuple) else zero
 
-    with hooked([(sublayer.out, silence, False) for sublayer in wanted]):
+    with hooked([(sublayer.out, silence, False) for sublayer in targets]):
         yield
 
 

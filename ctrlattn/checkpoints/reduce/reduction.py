@@ -164,7 +164,7 @@ def reduce(
     compensate = require_flag("compensate", compensate)
     memory = require_flag("memory", memory)
     request = Request(count, layers, by, compensate, memory)
-    wanted = request.wanted(len(checkpoint.layers))
+    numbers = request.wanted(len(checkpoint.layers))
     tell = progress or silent
     tell("importance", 0, 1)
     scores = importance(checkpoint, text.fit)
@@ -172,21 +172,21 @@ def reduce(
     calibration = Calibration(text.fit, rank=rank, memory=memory, progress=progress)
     choice = None
     if layers is not None:
-        gone = {part: tuple(sorted(layers.get(part, ()))) for part in PARTS}
+        drops = {part: tuple(sorted(layers.get(part, ()))) for part in PARTS}
     elif by == "loss":
-        (part,) = wanted
-        choice = choose(checkpoint, wanted[part], calibration, text.choose, kind=part, seed=seed)  # type: ignore[arg-type]
-        gone = {name: choice.layers if name == part else () for name in PARTS}
+        (part,) = numbers
+        choice = choose(checkpoint, numbers[part], calibration, text.choose, kind=part, seed=seed)  # type: ignore[arg-type]
+        drops = {name: choice.layers if name == part else () for name in PARTS}
     else:
-        gone = least_important(scores, wanted, worst=by == "worst")
-    after = drop(checkpoint, **gone, compensate=calibration if compensate else None)
-    published = drop(checkpoint, **least_important(scores, wanted))
+        drops = least_important(scores, numbers, worst=by == "worst")
+    after = drop(checkpoint, **drops, compensate=calibration if compensate else None)
+    published = drop(checkpoint, **least_important(scores, numbers))
     losses = {}
     for done, (name, network) in enumerate((("intact", checkpoint), ("reduced", after), ("published", published))):
         tell("judge", done, 3)
         losses[name] = evaluate(network, text.judge)
     tell("judge", 3, 3)
-    return Reduction(checkpoint, after, gone, compensate, memory, scores, choice, losses)
+    return Reduction(checkpoint, after, drops, compensate, memory, scores, choice, losses)
 
 
 def least_important(
@@ -206,7 +206,7 @@ def least_important(
     >>> least_important(scores, {"attention": 2})["attention"]
     (1, 2)
     """
-    gone: dict[str, tuple[int, ...]] = dict.fromkeys(PARTS, ())
+    layers: dict[str, tuple[int, ...]] = dict.fromkeys(PARTS, ())
     for part, number in count.items():
         if number == 0:
             continue
@@ -217,8 +217,8 @@ def least_important(
         there = np.flatnonzero(np.isfinite(values))  # a layer may have none of this kind
         order = there[np.argsort(values[there], kind="stable")]
         require_layers_left(part, number, len(order))
-        gone[part] = tuple(sorted(int(i) for i in order[:number]))
-    return gone
+        layers[part] = tuple(sorted(int(i) for i in order[:number]))
+    return layers
 
 
 def _windows(checkpoint: Checkpoint, ids: Any, length: int, least: int) -> torch.Tensor:

@@ -41,37 +41,41 @@ class Request:
         ...
         ctrlattn.InputError: there are 3 layers: 99 of attention cannot be dropped
         """
-        wanted = self._numbers()
+        numbers = self._numbers()
         if self.by not in _CHOICES:
             raise InputError(
                 f"by must be 'loss', 'importance' or 'worst', got {self.by!r}: {did_you_mean(self.by, _CHOICES)}"
             )
-        if self.layers is None and self.by == "loss" and (len(wanted) > 1 or "blocks" in wanted or not self.compensate):
+        if (
+            self.layers is None
+            and self.by == "loss"
+            and (len(numbers) > 1 or "blocks" in numbers or not self.compensate)
+        ):
             raise InputError(
                 "a choice by loss is for attention, mixers or MLPs alone, with gains in their place: choose by "
                 "importance"
             )
         if self.memory and not self.compensate:
             raise InputError("a memory needs gains: leave it out where sublayers are dropped bare")
-        for part, number in wanted.items():
+        for part, number in numbers.items():
             require_layers_left(part, number, of)
         for layer in sorted({layer for some in (self.layers or {}).values() for layer in some}):
             layer_index(layer, of)
-        return wanted
+        return numbers
 
     def _numbers(self) -> dict[str, int]:
         if (self.count is None) == (self.layers is None):
             raise InputError("say either how many sublayers (count) or which ones (layers)")
-        given: Mapping[str, Any] = (
+        request: Mapping[str, Any] = (
             self.count if self.count is not None else {k: len(set(v)) for k, v in (self.layers or {}).items()}
         )
-        unknown = sorted(set(given) - set(PARTS))
+        unknown = sorted(set(request) - set(PARTS))
         if unknown:
             raise InputError(f"unknown part {unknown[0]!r}: parts are {', '.join(PARTS)}")
-        wanted = {part: int(number) for part, number in given.items() if number}
-        if not wanted or min(wanted.values()) < 0:
+        numbers = {part: int(number) for part, number in request.items() if number}
+        if not numbers or min(numbers.values()) < 0:
             raise InputError("nothing to drop: give a number of at least 1 for attention, mixer, mlp or blocks")
-        return wanted
+        return numbers
 
 
 def require_layers_left(part: str, number: int, layers: int) -> None:
@@ -112,8 +116,8 @@ def require_texts(lengths: Sequence[int | None], window: int) -> None:
 
 def require_possible(request: Request, description: Description) -> None:
     """Raise InputError for whatever `reduce` would refuse of this network, before its weights are read."""
-    wanted = request.wanted(of=description.layers)
-    if "mixer" in wanted and description.family is not None:
+    numbers = request.wanted(of=description.layers)
+    if "mixer" in numbers and description.family is not None:
         raise InputError(f"{description.source}: layers of family {description.family.name!r} have no mixer")
     description.require_next_token()
     description.require_text()

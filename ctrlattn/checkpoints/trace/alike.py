@@ -102,7 +102,7 @@ def taken_over(
     model: Any,
     visits: Sequence[Visit],
     visit: Visit,
-    shown: Shown,
+    example: Shown,
     first: Visit,
     axis: int,
     layer: int,
@@ -117,7 +117,7 @@ def taken_over(
         The visits of all modules in one pass.
     visit : Visit
         The visit of the layer, with the arguments of its call.
-    shown : Shown
+    example : Shown
         What the first layer like it has shown, on another text.
     first : Visit
         The visit of that layer.
@@ -128,30 +128,30 @@ def taken_over(
     signatures : two sequences
         The signatures of the first layer and of this one.
     """
-    ran = _ran(visits, visit, shown)
-    if visit.arguments is None or ran is None or ran != _ran(visits, first, shown):
+    paths = _ran(visits, visit, example)
+    if visit.arguments is None or paths is None or paths != _ran(visits, first, example):
         return None
-    if any(not term.path or len(term.atoms) > 1 for step in shown.raw for term in step.terms):
+    if any(not term.path or len(term.atoms) > 1 for step in example.raw for term in step.terms):
         return None
     modules = model.get_submodule(first.path), model.get_submodule(visit.path)
-    steps = steps_by_weights(*modules, shown.call, ran, _makers(shown))
+    steps = steps_by_weights(*modules, example.call, paths, _makers(example))
     if steps is None:
         return None
     inner = within(visits, visit)
-    matrices = _matrices(*signatures, shown, inner)
+    matrices = _matrices(*signatures, example, inner)
     if matrices is None:
         return None
-    summed = _summed(steps, visit, inner, shown.call.rounding)
+    summed = _summed(steps, visit, inner, example.call.rounding)
     if summed is None:
         return None
-    raw = [_with_values(step, inner, stage.x) for step, stage in zip(shown.raw, summed, strict=True)]
-    again = _again(visit, matrices)
-    kinds, causal = kinds_of(model, again, raw, axis)
-    if tuple(kinds) != shown.call.kinds:
+    raw = [_with_values(step, inner, stage.x) for step, stage in zip(example.raw, summed, strict=True)]
+    rerun = _again(visit, matrices)
+    kinds, causal = kinds_of(model, rerun, raw, axis)
+    if tuple(kinds) != example.call.kinds:
         return None
     error = max(stage.error for stage in summed)
-    call = replace(shown.call, layer=layer, error=error, steps=tuple(stage.step for stage in summed))
-    return Shown(call, causal, again, raw)
+    call = replace(example.call, layer=layer, error=error, steps=tuple(stage.step for stage in summed))
+    return Shown(call, causal, rerun, raw)
 
 
 def _summed(
@@ -207,36 +207,36 @@ def _same(a: torch.Tensor | None, b: torch.Tensor | None, limit: float) -> bool:
     return difference(a, b, b, ()) <= limit
 
 
-def _makers(shown: Shown) -> set[str]:
+def _makers(example: Shown) -> set[str]:
     """Return the modules that make the contributions of a call, and its norms."""
-    terms = [term for step in shown.raw for term in step.terms]
+    terms = [term for step in example.raw for term in step.terms]
     chain = {atom.path for term in terms for atom in term.reading.chain if atom.role in ("module", "norm")}
-    names = {name for term in shown.call.terms for name in (term.path, term.module, term.norm)}
-    return {name for name in (*chain, *names, *(step.norm for step in shown.call.steps)) if name}
+    names = {name for term in example.call.terms for name in (term.path, term.module, term.norm)}
+    return {name for name in (*chain, *names, *(step.norm for step in example.call.steps)) if name}
 
 
-def _ran(visits: Sequence[Visit], layer: Visit, shown: Shown) -> list[str] | None:
+def _ran(visits: Sequence[Visit], layer: Visit, example: Shown) -> list[str] | None:
     """Return what ran in a layer, in order, but for what is inside a contribution; None where one of these ran twice.
 
     How often an expert runs inside a contribution is up to the text.
     """
-    paths = [term.path for term in shown.call.terms]
-    wholes = [name for term in shown.call.terms for name in (term.path, term.module) if name]
+    paths = [term.path for term in example.call.terms]
+    wholes = [name for term in example.call.terms for name in (term.path, term.module) if name]
     start = len(layer.path) + 1
     inner = [v.path[start:] for v in visits if layer.began < v.began and v.ended < layer.ended]
-    ran = [path for path in inner if path in wholes or not inside(path, wholes)]
-    return ran if all(ran.count(path) == 1 for path in paths) else None
+    names = [path for path in inner if path in wholes or not inside(path, wholes)]
+    return names if all(names.count(path) == 1 for path in paths) else None
 
 
 def _with_values(step: RawStep, inner: Mapping[str, Visit], x: torch.Tensor) -> RawStep:
     """Return a step with what another layer has added."""
 
-    def own(term: RawTerm) -> RawTerm:
-        out = inner[term.path].out
-        assert out is not None
-        return replace(term, atoms=(replace(term.atoms[0], value=out),))
+    def replaced_term(term: RawTerm) -> RawTerm:
+        value = inner[term.path].out
+        assert value is not None
+        return replace(term, atoms=(replace(term.atoms[0], value=value),))
 
-    return replace(step, terms=tuple(map(own, step.terms)), x=x)
+    return replace(step, terms=tuple(map(replaced_term, step.terms)), x=x)
 
 
 def _again(visit: Visit, matrices: Matrices) -> Followed:
@@ -248,14 +248,14 @@ def _again(visit: Visit, matrices: Matrices) -> Followed:
     return Followed(visit.path, visit.x, args, kwargs, position, out=visit.out, matrices=matrices)
 
 
-def _matrices(first: Signature, other: Signature, shown: Shown, inner: Mapping[str, Visit]) -> Matrices | None:
+def _matrices(first: Signature, other: Signature, example: Shown, inner: Mapping[str, Visit]) -> Matrices | None:
     """Return the matrices inside a layer that may differ from the first in its attention alone; None elsewhere."""
     if first == other:
-        return shown.followed.matrices
-    others = other_inside(first, other, _makers(shown))
-    terms = [term for step in shown.raw for term in step.terms]
+        return example.followed.matrices
+    others = other_inside(first, other, _makers(example))
+    terms = [term for step in example.raw for term in step.terms]
     outs = [(term.atoms[0].value, inner[term.path].out) for term in terms]
-    if others is None or any(out is None or out.shape != before.shape for before, out in outs):
+    if others is None or any(after is None or after.shape != before.shape for before, after in outs):
         return None
     parts = {term.path: {term.path, *(atom.path for atom in term.reading.chain)} for term in terms}
-    return matrices_of(shown.call, parts, others, inner, shown.followed.matrices)
+    return matrices_of(example.call, parts, others, inner, example.followed.matrices)

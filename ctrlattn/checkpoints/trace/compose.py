@@ -64,15 +64,15 @@ def stages(call: Call, layer: Visit, inner: Mapping[str, Visit]) -> Iterator[Sta
 def staged(step: Step, x: torch.Tensor, layer: Visit, inner: Mapping[str, Visit], *, last: bool) -> Stage:
     """Evaluate one step on the stream in front of it; the last one gives what the layer does."""
     assert layer.out is not None
-    carried = step.skip * x
-    added = tuple(_added(term, inner, x) for term in step.terms)
-    total = sum(added, carried)
+    carry = step.skip * x
+    contributions = tuple(_added(term, inner, x) for term in step.terms)
+    total = sum(contributions, carry)
     norm = inner.get(step.norm) if step.norm else None
-    recorded, out = (norm.x, norm.out) if norm is not None else (layer.out if last else total,) * 2
+    recorded, y = (norm.x, norm.out) if norm is not None else (layer.out if last else total,) * 2
     assert recorded is not None
-    assert out is not None
-    error = max(difference(total, recorded, carried, added), difference(out, layer.out, out, ()) if last else 0.0)
-    return Stage(step, x, carried, added, out, error)
+    assert y is not None
+    error = max(difference(total, recorded, carry, contributions), difference(y, layer.out, y, ()) if last else 0.0)
+    return Stage(step, x, carry, contributions, y, error)
 
 
 def _added(term: Term, inner: Mapping[str, Visit], x: torch.Tensor) -> torch.Tensor:
@@ -95,7 +95,7 @@ def tolerance(dtype: torch.dtype) -> float:
 
 
 def difference(
-    total: torch.Tensor, recorded: torch.Tensor, carried: torch.Tensor, added: Sequence[torch.Tensor]
+    total: torch.Tensor, recorded: torch.Tensor, carry: torch.Tensor, contributions: Sequence[torch.Tensor]
 ) -> float:
     """Return the largest |total - recorded| of a token, relative to its largest part; inf where it is no number.
 
@@ -114,7 +114,7 @@ def difference(
     if largest == 0 or (math.isnan(largest) and torch.equal(total, recorded)):
         return 0.0
     wrong = apart.amax(-1).double()
-    scale = torch.stack([_largest(part.detach()) for part in (recorded, carried, *added)]).amax(0)
+    scale = torch.stack([_largest(part.detach()) for part in (recorded, carry, *contributions)]).amax(0)
     worst = (wrong / scale.clamp_min(torch.finfo(torch.float64).tiny)).max()
     return inf_for_nan(float(worst))
 

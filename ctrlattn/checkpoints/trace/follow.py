@@ -88,21 +88,21 @@ class Follower(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        self._follow(func, args, kwargs, out)
-        return out
+        result = func(*args, **kwargs)
+        self._follow(func, args, kwargs, result)
+        return result
 
-    def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         name = func._schema.name.split("::")[1]
         if name in _SOFTMAX:
-            self.softmaxes.append(out)
+            self.softmaxes.append(result)
         elif name.startswith(_FUSED):
             self.softmaxes.append(_unseen_matrix(*args[:2]))
         followed = [form for t in _operands(args, kwargs) if (form := self.form(t)) is not None]
-        outs = [t for t in (out if isinstance(out, tuple | list) else (out,)) if isinstance(t, torch.Tensor)]
+        outs = [t for t in (result if isinstance(result, tuple | list) else (result,)) if isinstance(t, torch.Tensor)]
         if not followed or not outs:
             return
-        forms = self._by_rule(func, name, args, kwargs, out, outs)
+        forms = self._by_rule(func, name, args, kwargs, result, outs)
         for i, t in enumerate(outs):
             form = forms[i] if i < len(forms) else None
             if form is None:
@@ -112,7 +112,7 @@ class Follower(TorchDispatchMode):
                 self._changed_under(t, form)
 
     def _by_rule(
-        self, func: Any, name: str, args: Any, kwargs: Any, out: Any, outs: Sequence[torch.Tensor]
+        self, func: Any, name: str, args: Any, kwargs: Any, result: Any, outs: Sequence[torch.Tensor]
     ) -> Sequence[Form | None]:
         in_place = func._schema.is_mutable
         base = name if name.startswith("_") else name.rstrip("_")
@@ -122,7 +122,7 @@ class Follower(TorchDispatchMode):
         if rule is None or lost or not all(t.is_floating_point() for t in outs):
             return ()
         # A rule takes parts through the operation that took the whole: a part may fail only by its memory layout.
-        op = Operation(func, args, kwargs, out, self.form, in_place, self._constant)
+        op = Operation(func, args, kwargs, result, self.form, in_place, self._constant)
         forms = rule(op)
         if base == "native_dropout":
             forms = [forms] if isinstance(forms, Form) else None
@@ -220,9 +220,9 @@ class _Watch:
         if module is self.current:
             self.close()
             call = self.calls[-1]
-            out = stream_in(output)
-            if out is not None:
-                call.out, call.form = out.clone(), follower.form(out)
+            y = stream_in(output)
+            if y is not None:
+                call.out, call.form = y.clone(), follower.form(y)
             if len(self.calls) == self.most:
                 raise _Seen
         elif self.current is not None and not self.judging and self.entered and self.entered[-1][0] is module:
@@ -233,7 +233,7 @@ class _Watch:
             path = self.paths[id(module)]
             self._matrices(path, follower.softmaxes[softmaxes:], output)
             t = stream_in(output)
-            if t is not None and all(t is not given for given in inputs):
+            if t is not None and all(t is not source for source in inputs):
                 self._name(path, t, born, inputs)
             follower.__enter__()
             self.judging = False
@@ -244,12 +244,12 @@ class _Watch:
             self.follower.__exit__(None, None, None)
         self.current = None
 
-    def _matrices(self, path: str, seen: list[torch.Tensor], output: Any) -> None:
+    def _matrices(self, path: str, softmaxes: list[torch.Tensor], output: Any) -> None:
         call = self.calls[-1]
-        call.matrices[path] = [tuple(t.shape) for t in seen if t.ndim > 2]
-        given = matrix_in(output)
-        if given is not None and len(seen) == 1 and same_matrix(given, seen[0]):
-            call.returned[path] = given.clone()
+        call.matrices[path] = [tuple(t.shape) for t in softmaxes if t.ndim > 2]
+        matrix = matrix_in(output)
+        if matrix is not None and len(softmaxes) == 1 and same_matrix(matrix, softmaxes[0]):
+            call.returned[path] = matrix.clone()
         last = self.follower.softmaxes[-1:]
         if isinstance(output, torch.Tensor) and last and output.ndim == 4 and same_matrix(output, last[0]):
             call.bare[path] = output.clone()
@@ -261,22 +261,22 @@ class _Watch:
         if form is None:
             return
         if form.carries:
-            named = None if not (form.bent or _nameless(form)) else self._norm(path, t, inputs)
-            if named is not None:
-                follower.put(t, Form.of(named))
-            if named is not None or not form.bent or several(form):
+            norm = None if not (form.bent or _nameless(form)) else self._norm(path, t, inputs)
+            if norm is not None:
+                follower.put(t, Form.of(norm))
+            if norm is not None or not form.bent or several(form):
                 return
         elif all(atom.born <= born and not part.by_text for atom, part in form.items()):
             return
-        reads = tuple(f for given in inputs if (f := follower.form(given)) is not None)
+        reads = tuple(f for z in inputs if (f := follower.form(z)) is not None)
         follower.put(t, Form.of(follower.atom("module", path, t, reads=reads, inner=form)))
 
     def _norm(self, path: str, t: torch.Tensor, inputs: list[torch.Tensor]) -> Atom | None:
         follower = self.follower
         z = next((z for z in inputs if z.shape == t.shape), None)
-        own = None if z is None else follower.form(z)
-        if z is not None and own is not None and own.carries and forgets_size(self._module(path), z, t):
-            return follower.atom("norm", path, t, reads=(own,), source=(z.clone(), own))
+        form = None if z is None else follower.form(z)
+        if z is not None and form is not None and form.carries and forgets_size(self._module(path), z, t):
+            return follower.atom("norm", path, t, reads=(form,), source=(z.clone(), form))
         return None
 
     def _module(self, path: str) -> Any:
@@ -299,12 +299,12 @@ def _nameless(form: Form) -> bool:
 
 def stream_among(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor | None, int]:
     """Return the stream among the arguments of a layer, and its place among their tensors; (None, -1) for none."""
-    named = kwargs.get("hidden_states")
-    if not isinstance(named, torch.Tensor) and args and _streams(args[0]):
+    stream = kwargs.get("hidden_states")
+    if not isinstance(stream, torch.Tensor) and args and _streams(args[0]):
         return args[0], 0  # without a walk through all that a module is given
     leaves = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
     for i, t in enumerate(leaves):
-        if (t is named) if isinstance(named, torch.Tensor) else _streams(t):
+        if (t is stream) if isinstance(stream, torch.Tensor) else _streams(t):
             return t, i
     return None, -1
 
@@ -323,8 +323,8 @@ def stream_in(output: Any) -> torch.Tensor | None:
 def matrix_in(output: Any) -> torch.Tensor | None:
     """Return the one tensor (batch, heads, n, n) that a module gives beside its output; None for none or several."""
     beside = output[1:] if isinstance(output, tuple) else ()
-    given = [t for t in beside if isinstance(t, torch.Tensor) and t.ndim == 4]
-    return given[0] if len(given) == 1 else None
+    matrices = [t for t in beside if isinstance(t, torch.Tensor) and t.ndim == 4]
+    return matrices[0] if len(matrices) == 1 else None
 
 
 def matrix_of(output: Any) -> torch.Tensor | None:
@@ -332,11 +332,11 @@ def matrix_of(output: Any) -> torch.Tensor | None:
     return output if isinstance(output, torch.Tensor) and output.ndim == 4 else matrix_in(output)
 
 
-def same_matrix(given: torch.Tensor, seen: torch.Tensor) -> bool:
+def same_matrix(matrix: torch.Tensor, softmax: torch.Tensor) -> bool:
     """Tell whether a returned matrix is what a softmax gave; a sink's column may be gone."""
-    if given.ndim != seen.ndim or given.shape[:-1] != seen.shape[:-1] or given.shape[-1] > seen.shape[-1]:
+    if matrix.ndim != softmax.ndim or matrix.shape[:-1] != softmax.shape[:-1] or matrix.shape[-1] > softmax.shape[-1]:
         return False
-    return bool(torch.equal(given, seen[..., : given.shape[-1]].to(given.dtype)))
+    return bool(torch.equal(matrix, softmax[..., : matrix.shape[-1]].to(matrix.dtype)))
 
 
 @contextmanager

@@ -80,21 +80,21 @@ def is_timm(model: Any) -> bool:
 
 
 def _name(network: Any) -> str:
-    given = getattr(network, "pretrained_cfg", None) or {}
-    return str(given.get("architecture") or type(network).__name__)
+    cfg = getattr(network, "pretrained_cfg", None) or {}
+    return str(cfg.get("architecture") or type(network).__name__)
 
 
 def _sizes(network: Any) -> dict[str, Any]:
     """Return what the configuration of a model of images says, as far as the network knows it."""
     patches = getattr(network, "patch_embed", None)
-    given = (getattr(network, "pretrained_cfg", None) or {}).get("input_size")
-    size = getattr(patches, "img_size", None) or (given[1:] if given else None)
+    input_size = (getattr(network, "pretrained_cfg", None) or {}).get("input_size")
+    size = getattr(patches, "img_size", None) or (input_size[1:] if input_size else None)
     if size is None:
         raise InputError(f"{type(network).__name__} of timm does not say the size of its images")
     heads = {module.num_heads for module in network.modules() if hasattr(module, "num_heads")}
     sizes = {
         "image_size": tuple(size),
-        "num_channels": given[0] if given else 3,
+        "num_channels": input_size[0] if input_size else 3,
         "patch_size": getattr(patches, "patch_size", None),
         "hidden_size": getattr(network, "embed_dim", None),
         "num_attention_heads": heads.pop() if len(heads) == 1 else None,

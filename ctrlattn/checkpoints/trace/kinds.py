@@ -60,7 +60,7 @@ def called_again(
     args, kwargs = with_stream(call, x)
     try:
         with torch.no_grad(), substituted(layer, put):
-            out = stream_in(layer(*args, **kwargs))
+            y = stream_in(layer(*args, **kwargs))
     except Exception as error:  # a layer may raise anything when its call has changed what it was given
         raise InputError(
             f"layer {call.path} cannot be called again with another stream ({type(error).__name__}): its call changes "
@@ -69,7 +69,7 @@ def called_again(
     finally:
         for handle in handles:
             handle.remove()
-    values[""] = call.x if out is None else out
+    values[""] = call.x if y is None else y
     return values
 
 
@@ -183,11 +183,11 @@ def substituted(layer: Any, put: dict[str, torch.Tensor]) -> Iterator[None]:
     """Let the first call of each of these modules inside the block return another tensor first."""
 
     def hook_of(path: str) -> Any:
-        left = [put[path]]
+        queue = [put[path]]
 
         def hook(module: Any, args: Any, output: Any) -> Any:
             t = stream_in(output)
-            return None if t is None or not left else replaced(output, t, left.pop())
+            return None if t is None or not queue else replaced(output, t, queue.pop())
 
         return hook
 
@@ -202,19 +202,19 @@ def substituted(layer: Any, put: dict[str, torch.Tensor]) -> Iterator[None]:
 def _kind(call: Followed, term: RawTerm, axis: int, mixes: bool) -> TermKind:
     if term.reading.form is None:
         return "constant"
-    own, around = (
+    inner, around = (
         over_rows([s for atom in term.reading.chain for s in call.matrices.get(of(atom.path), [])], call.x.shape, axis)
         for of in (str, lambda path: path.rpartition(".")[0])
     )
     # (heads, n, n) may also be the gate of n experts, and what is around a part may be that of another one: neither
     # mixes the tokens of this one.
-    if any(_square(shape) and (len(shape) > 3 or mixes) for shape in own):
+    if any(_square(shape) and (len(shape) > 3 or mixes) for shape in inner):
         return "attention"
     if mixes and any(_square(shape) for shape in around):
         return "attention"
     if mixes:
         return "mixer"
-    return "cross" if any(len(shape) > 3 for shape in own) else "mlp"
+    return "cross" if any(len(shape) > 3 for shape in inner) else "mlp"
 
 
 def over_rows(shapes: Sequence[tuple[int, ...]], x: Sequence[int], axis: int) -> list[tuple[int, ...]]:
@@ -240,11 +240,11 @@ def over_tokens(model: Any, call: Followed, path: str, axis: int) -> bool:
     has sums over all tokens in its logits.
     """
     before = call.bare[path].double()
-    again = called_again(model.get_submodule(call.path), call, other_token(call.x, axis, 0), [path], {}).get(path)
-    if again is None or again.shape != before.shape or before.shape[-2] < 2:
+    after = called_again(model.get_submodule(call.path), call, other_token(call.x, axis, 0), [path], {}).get(path)
+    if after is None or after.shape != before.shape or before.shape[-2] < 2:
         return False
-    a, b = (t[..., 1:, 1:] / t[..., 1:, 1:].sum(-1, keepdim=True) for t in (before, again.double()))
-    return bool(torch.allclose(a, b, rtol=0, atol=_COARSE if torch.finfo(again.dtype).eps > _FINE else _FINE))
+    a, b = (t[..., 1:, 1:] / t[..., 1:, 1:].sum(-1, keepdim=True) for t in (before, after.double()))
+    return bool(torch.allclose(a, b, rtol=0, atol=_COARSE if torch.finfo(after.dtype).eps > _FINE else _FINE))
 
 
 def _square(shape: tuple[int, ...]) -> bool:

@@ -57,13 +57,13 @@ def visited(
     *,
     ended: Callable[[Visit], None] | None = None,
     copies: bool = True,
-    again: Collection[str] = (),
+    repeatable: Collection[str] = (),
 ) -> Iterator[list[Visit]]:
     """Record the calls of these modules inside the block, in order of their beginning; some with the matrix they give.
 
     `ended` is called with each of them when it has ended, and may take visits that it needs no more off the list. It
-    can do without copies: what a network has written into since is then no longer `intact`. The arguments of those that
-    may be called `again` are kept.
+    can do without copies: what a network has written into since is then no longer `intact`. The arguments of those
+    in `repeatable`, which may be called again, are kept.
     """
     visits: list[Visit] = []
     running: list[tuple[Any, Visit]] = []
@@ -74,22 +74,22 @@ def visited(
         if path in there or path not in matrices:  # what replaced attention has no module with a matrix
             names.setdefault(there[path] if path in there else model.get_submodule(path), path)
 
-    def seen(t: torch.Tensor | None) -> torch.Tensor | None:
+    def snapshot(t: torch.Tensor | None) -> torch.Tensor | None:
         return t.clone() if copies and t is not None else t
 
     def before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x = stream_among(args, kwargs)[0]
-        visits.append(Visit(names[module], next(clock), x=seen(x)))
+        visits.append(Visit(names[module], next(clock), x=snapshot(x)))
         visits[-1].versions = (_version(visits[-1].x), 0)
-        if names[module] in again:
+        if names[module] in repeatable:
             visits[-1].arguments = (args, kwargs)
         running.append((module, visits[-1]))
 
     def after(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         while running and running[-1][0] is not module:
             running.pop()
-        out, visit = stream_in(output), running.pop()[1]
-        visit.ended, visit.out = next(clock), seen(out)
+        y, visit = stream_in(output), running.pop()[1]
+        visit.ended, visit.out = next(clock), snapshot(y)
         visit.versions = (visit.versions[0], _version(visit.out))
         if visit.path in matrices:
             visit.matrix = matrix_of(output)
@@ -185,14 +185,14 @@ def _fills(visit: Visit, calls: Sequence[Visit]) -> bool:
 def _no_layers(model: Any, visits: Sequence[Visit], lists: dict[str, list[str]]) -> str:
     name = type(model).__name__
     members = {path for paths in lists.values() for path in paths}
-    called = [visit for visit in visits if visit.path in members and visit.ended >= 0]
+    calls = [visit for visit in visits if visit.path in members and visit.ended >= 0]
     if not lists:
         return f"{name} has no list of layers: there is no repeated stream to trace"
-    if not called:
+    if not calls:
         names = ", ".join(sorted(lists)[:3])
         return f"{name} calls no member of its lists of modules ({names}) on these inputs, or calls them past hooks"
-    if all(visit.out is None for visit in called):
+    if all(visit.out is None for visit in calls):
         return f"the layers of {name} return no tensor: there is no stream to follow"
-    if not any(visit.keeps_shape for visit in called):
+    if not any(visit.keeps_shape for visit in calls):
         return f"no layer of {name} returns a stream of the shape that it reads"
     return f"the modules of {name} do not hand a stream on to each other: each call restarts it"

@@ -36,8 +36,8 @@ def forgets_size(module: Any, z: torch.Tensor, n: torch.Tensor) -> bool:
         same = (small - large).abs().max() <= _SAME * scale
         alone = token.shape == small[..., :1, :].shape and (token - small[..., :1, :]).abs().max() <= _SAME * scale
         # The constant under the root shortens a small token, and does not turn it.
-        turned = 1 - torch.cosine_similarity((n - zero).double(), (large - zero).double(), dim=-1)
-        return bool(same and alone and scale > 0 and turned.max() <= _TURNED)
+        turn = 1 - torch.cosine_similarity((n - zero).double(), (large - zero).double(), dim=-1)
+        return bool(same and alone and scale > 0 and turn.max() <= _TURNED)
 
 
 def _first(output: Any) -> torch.Tensor:

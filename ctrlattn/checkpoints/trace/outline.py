@@ -55,7 +55,7 @@ def matrices_of(
     parts: Mapping[str, Collection[str]],
     others: Collection[str],
     inner: Mapping[str, Visit],
-    seen: Matrices,
+    reference: Matrices,
 ) -> Matrices | None:
     """Return the shapes of the matrices inside each module of a layer, where each one that differs is attention.
 
@@ -69,7 +69,7 @@ def matrices_of(
         Modules that differ.
     inner : mapping
         Path -> visit of the modules of the other layer, with the matrix that each returned.
-    seen : dict
+    reference : dict
         The shapes inside the modules of the layer that was followed.
 
     Returns
@@ -77,7 +77,7 @@ def matrices_of(
     dict or None
         None where a module that differs makes no attention, or none whose matrix is returned behind a norm outside.
     """
-    shapes = {path: its for path, its in seen.items() if not inside(path, others)}
+    shapes = {path: its for path, its in reference.items() if not inside(path, others)}
     explained: set[str] = set()
     for term in call.terms:
         differing = set(parts[term.path]) & set(others)
@@ -87,7 +87,7 @@ def matrices_of(
         if visit is None or not _attends(term, visit.matrix) or not term.norm or inside(term.norm, others):
             return None
         assert visit.matrix is not None
-        around = [path for path in seen if inside(term.matrix, [path])]
+        around = [path for path in reference if inside(term.matrix, [path])]
         shapes |= {path: [tuple(visit.matrix.shape)] for path in around}
         explained |= differing
     return shapes if explained == set(others) else None

@@ -164,10 +164,10 @@ def _view(op: Operation) -> Form | None:
     "movedim", "lift_fresh",
 )  # fmt: skip
 def _linear(op: Operation) -> Form | None:
-    rest, kwargs = op.args[1:], op.kwargs
-    if op.first is None or op.in_place or any(op.form(t) is not None for t in rest):
+    operands, kwargs = op.args[1:], op.kwargs
+    if op.first is None or op.in_place or any(op.form(t) is not None for t in operands):
         return None
-    return op.first.through(lambda p: op.function(p, *rest, **kwargs))
+    return op.first.through(lambda p: op.function(p, *operands, **kwargs))
 
 
 @_rule("_to_copy")
@@ -238,8 +238,8 @@ def _where(op: Operation) -> Form | None:
         return None
     condition, a, b = op.args
     zero = torch.zeros((), dtype=op.out.dtype)
-    left = op.of(a).through(lambda p: torch.where(condition, p.to(op.out.dtype), zero))
-    return left.plus(op.of(b).through(lambda p: torch.where(condition, zero, p.to(op.out.dtype))), op.out.shape)
+    form = op.of(a).through(lambda p: torch.where(condition, p.to(op.out.dtype), zero))
+    return form.plus(op.of(b).through(lambda p: torch.where(condition, zero, p.to(op.out.dtype))), op.out.shape)
 
 
 @_rule("copy")

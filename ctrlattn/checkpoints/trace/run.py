@@ -68,19 +68,19 @@ def _traced(model: Any, first: dict[str, Any], second: dict[str, Any]) -> Struct
     lists = lists_of(model)
     members = [path for paths in lists.values() for path in paths]
     modules = inside(model, lists)
-    with visited(model, modules, matrices={*modules}, again=members) as visits:
+    with visited(model, modules, matrices={*modules}, repeatable=members) as visits:
         first_run(model, first)
     layers = layers_among(model, visits, lists)
     paths = list(dict.fromkeys(visit.path for visit in layers))
     x = _of(layers[0].x)
     axis = _token_axis(x, second)
-    seen = _followed_once(model, second, visits, layers, axis) or _all_followed(model, second, visits, layers, axis)
+    results = _followed_once(model, second, visits, layers, axis) or _all_followed(model, second, visits, layers, axis)
     return Structure(
         layers=tuple(paths),
-        calls=tuple(shown.call for shown in seen),
+        calls=tuple(result.call for result in results),
         width=x.shape[-1],
         streams=1 if x.ndim < 4 or "pixel_values" in second else x.numel() // (x.shape[axis] * x.shape[-1]),
-        causal=all(shown.causal for shown in seen),
+        causal=all(result.causal for result in results),
     )
 
 
@@ -93,10 +93,10 @@ def _all_followed(
         model(**second)
     _require_features_last(model, calls, second)
     _handed_on(calls)
-    seen = [_shown(model, call, paths.index(call.path), axis) for call in calls]
+    results = [_shown(model, call, paths.index(call.path), axis) for call in calls]
     if [call.path for call in calls] == [visit.path for visit in layers]:
-        seen = [_held(shown, visits, visit) for shown, visit in zip(seen, layers, strict=True)]
-    return seen
+        results = [_held(result, visits, visit) for result, visit in zip(results, layers, strict=True)]
+    return results
 
 
 def _followed_once(
@@ -115,41 +115,41 @@ def _followed_once(
         return []
     _require_features_last(model, layers, second)
     _handed_on(layers)
-    seen: dict[str, Shown] = {}
+    results: dict[str, Shown] = {}
 
-    def follow(chosen: Sequence[str]) -> bool:
-        with followed(model, chosen, len(chosen)) as calls:
+    def follow(selection: Sequence[str]) -> bool:
+        with followed(model, selection, len(selection)) as calls:
             model(**second)
         for call in calls:
             layer = paths.index(call.path)
-            seen[call.path] = _held(_shown(model, call, layer, axis), visits, layers[layer])
-        return [call.path for call in calls] == [*chosen]
+            results[call.path] = _held(_shown(model, call, layer, axis), visits, layers[layer])
+        return [call.path for call in calls] == [*selection]
 
     def take_over(firsts: dict[str, str]) -> None:
         for layer, (path, visit) in enumerate(zip(paths, layers, strict=True)):
             first = firsts.get(path, path)
-            if path not in seen and first in seen:
+            if path not in results and first in results:
                 like, both = layers[paths.index(first)], (signatures[first], signatures[path])
-                taken = taken_over(model, visits, visit, seen[first], like, axis, layer, both)
-                seen.update({} if taken is None else {path: taken})
+                result = taken_over(model, visits, visit, results[first], like, axis, layer, both)
+                results.update({} if result is None else {path: result})
 
     for kinds in (outlined, alike, {path: path for path in paths}):
-        left = [path for path in paths if path not in seen]
+        remaining = [path for path in paths if path not in results]
         leaders: dict[str, str] = {}
-        firsts = {path: leaders.setdefault(kinds[path], path) for path in left}
+        firsts = {path: leaders.setdefault(kinds[path], path) for path in remaining}
         # Another pass takes as long as to follow a quarter of the layers does.
-        worth = not seen or len(left) - len(leaders) > len(paths) / 4
-        if left and not follow([*leaders.values()] if worth else left):
+        worth = not results or len(remaining) - len(leaders) > len(paths) / 4
+        if remaining and not follow([*leaders.values()] if worth else remaining):
             return []
         take_over(firsts)
-    return [seen[path] for path in paths]
+    return [results[path] for path in paths]
 
 
-def _held(shown: Shown, visits: Sequence[Visit], visit: Visit) -> Shown:
+def _held(result: Shown, visits: Sequence[Visit], visit: Visit) -> Shown:
     """Hold what a second text has shown to the first one."""
-    eps = torch.finfo(shown.followed.x.dtype).eps
+    eps = torch.finfo(result.followed.x.dtype).eps
     limit = _SAME * max(1.0, eps / torch.finfo(torch.float32).eps)
-    return replace(shown, call=held_to(shown.call, visit, within(visits, visit), limit))
+    return replace(result, call=held_to(result.call, visit, within(visits, visit), limit))
 
 
 def _ready(model: Any) -> None:
@@ -218,9 +218,10 @@ def _shown(model: Any, call: Followed, layer: int, axis: int) -> Shown:
     raw, error, rounding = steps_of(call)
     kinds, causal = kinds_of(model, call, raw, axis)
     call.bare = {path: matrix for path, matrix in call.bare.items() if over_tokens(model, call, path, axis)}
-    named = iter(kinds)
+    remaining_kinds = iter(kinds)
     steps = [
-        Step(step.skip, tuple(_term(call, term, next(named), raw) for term in step.terms), step.norm) for step in raw
+        Step(step.skip, tuple(_term(call, term, next(remaining_kinds), raw) for term in step.terms), step.norm)
+        for step in raw
     ]
     return Shown(Call(layer, tuple(steps), error, rounding), causal, call, raw)
 

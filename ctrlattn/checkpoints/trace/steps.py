@@ -197,8 +197,8 @@ def _split(carrier: Atom, form: Form, t: torch.Tensor, norm: str, carriers: set[
 
 def _misses(step: RawStep, t: torch.Tensor) -> bool:
     """Tell whether the parts of the last step do not sum to what the layer gave."""
-    given = [step.carried, *step.parts.values()]
-    parts = torch.stack([part.expand(t.shape).double() for part in given])
+    terms = [step.carried, *step.parts.values()]
+    parts = torch.stack([part.expand(t.shape).double() for part in terms])
     scale = parts.abs().amax(0).amax(-1)
     return bool(((parts.sum(0) - t.double()).abs().amax(-1) > _CLOSE * torch.finfo(t.dtype).eps * scale).any())
 
@@ -265,8 +265,8 @@ def _quotient(b: Coefficient, a: Coefficient) -> Coefficient | None:
 def same_factor(a: Coefficient, b: Coefficient) -> bool:
     if a.value is None or b.value is None:
         return False
-    left, right = torch.broadcast_tensors(*(torch.as_tensor(c.value, dtype=torch.float64) for c in (a, b)))
-    return bool(torch.allclose(left, right, rtol=_SAME, atol=0))
+    x, y = torch.broadcast_tensors(*(torch.as_tensor(c.value, dtype=torch.float64) for c in (a, b)))
+    return bool(torch.allclose(x, y, rtol=_SAME, atol=0))
 
 
 def _terms(carrier: Atom, form: Form, carriers: set[Atom]) -> list[RawTerm]:
@@ -290,7 +290,7 @@ def reading_of(atom: Atom) -> Reading:
     """Return what of the stream an atom was made of, by the shortest way."""
     chain: list[Atom] = []
     raw: Reading | None = None
-    todo, seen = [atom], {atom}
+    todo, atoms = [atom], {atom}
     while todo:
         at = todo.pop(0)
         chain.append(at)
@@ -303,8 +303,8 @@ def reading_of(atom: Atom) -> Reading:
             if form.carries:
                 raw = raw or Reading(form, None, tuple(chain))
                 continue
-            fresh = [a for a in form if a not in seen]
-            seen.update(fresh)
+            fresh = [a for a in form if a not in atoms]
+            atoms.update(fresh)
             todo += fresh
     if raw is None:
         return Reading(None, None, tuple(chain))
@@ -314,14 +314,14 @@ def reading_of(atom: Atom) -> Reading:
 
 def _norm_inside(atom: Atom, form: Form | None) -> Atom | None:
     """Return the norm through which a module itself sends the stream."""
-    todo, seen = [atom], {atom}
+    todo, atoms = [atom], {atom}
     while todo:
         at = todo.pop()
         for inner in [*at.reads, *([] if at.inner is None else [at.inner])]:
             for a in inner:
                 if a.role == "norm" and a.source is not None and form is not None and set(a.source[1]) == set(form):
                     return a
-                if a not in seen and not a.carries:
-                    seen.add(a)
+                if a not in atoms and not a.carries:
+                    atoms.add(a)
                     todo.append(a)
     return None

@@ -18,7 +18,7 @@ MOST = 64  # choices of one step: a layer with more is followed
 
 
 def steps_by_weights(
-    first: Any, other: Any, call: Call, ran: Collection[str], makers: Collection[str]
+    first: Any, other: Any, call: Call, modules: Collection[str], makers: Collection[str]
 ) -> list[list[Step]] | None:
     """Return what each step of a call may be in another layer of the same code.
 
@@ -28,7 +28,7 @@ def steps_by_weights(
         The layer that was followed, and one of the same modules and switches.
     call : Call
         The call of the first layer.
-    ran : collection of str
+    modules : collection of str
         Modules that ran in both, but for those inside a contribution.
     makers : collection of str
         Modules that make the contributions and norms, whose weights are in what they give.
@@ -50,23 +50,23 @@ def steps_by_weights(
     >>> [step.terms[0].coefficient.value for step in choices]
     [0.5, 0.25]
     """
-    weights = dict(_outside(first, ran, makers))
+    weights = dict(_outside(first, modules, makers))
     if any(w.is_meta for w in weights.values()):  # they stay in their file between two calls: no number to compare
         return None
     factors = [factor for step in call.steps for factor in (step.skip, *(term.coefficient for term in step.terms))]
     names = {factor: [name for name, w in weights.items() if _is(factor, w)] for factor in factors}
     if {name for each in names.values() for name in each} != weights.keys():
         return None
-    own = dict(_outside(other, ran, makers)) if weights else {}
+    other_weights = dict(_outside(other, modules, makers)) if weights else {}
     options = []
     for step in call.steps:
-        skips, *added = (
-            _choices(factor, [own[name] for name in names[factor]])
+        skips, *coefficients = (
+            _choices(factor, [other_weights[name] for name in names[factor]])
             for factor in (step.skip, *(term.coefficient for term in step.terms))
         )
         choices = [
             Step(skip, tuple(replace(term, coefficient=c) for term, c in zip(step.terms, cs, strict=True)), step.norm)
-            for skip, *cs in product(skips, *added)
+            for skip, *cs in product(skips, *coefficients)
         ]
         if not 0 < len(choices) <= MOST:
             return None
@@ -83,10 +83,10 @@ def inside(name: str, modules: Iterable[str]) -> bool:
     return f"{name}.".startswith(tuple(f"{module}." for module in modules))
 
 
-def _outside(layer: Any, ran: Collection[str], makers: Collection[str]) -> Iterator[tuple[str, torch.Tensor]]:
+def _outside(layer: Any, modules: Collection[str], makers: Collection[str]) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield the weights of a layer and of what ran in it, but for those of the contributions and norms."""
     for name, module in layer.named_modules():
-        if not inside(name, makers) and (not name or name in ran):
+        if not inside(name, makers) and (not name or name in modules):
             for key, t in (*module._parameters.items(), *module._buffers.items()):
                 if t is not None:
                     yield f"{name}.{key}".lstrip("."), t
@@ -120,7 +120,7 @@ def _is(factor: Coefficient, w: torch.Tensor) -> bool:
 def _equal(a: Coefficient, b: Coefficient, limit: float = 0.0) -> bool:
     if a.value is None or b.value is None:
         return False
-    left, right = (torch.as_tensor(c.value, dtype=torch.float64).flatten() for c in (a, b))
-    if left.numel() != right.numel():
+    x, y = (torch.as_tensor(c.value, dtype=torch.float64).flatten() for c in (a, b))
+    if x.numel() != y.numel():
         return False
-    return bool(((left - right).abs() <= limit * right.abs()).all())
+    return bool(((x - y).abs() <= limit * y.abs()).all())

@@ -84,8 +84,8 @@ def require_same(inside: Inside, inputs: dict[str, Any] | None = None) -> None:
     """
     if inside.outermost is None:
         return
-    given = short_inputs(inside.model, inputs)[0]
-    main = given.get(getattr(inside.model, "main_input_name", "input_ids"))
+    arguments = short_inputs(inside.model, inputs)[0]
+    main = arguments.get(getattr(inside.model, "main_input_name", "input_ids"))
     with torch.no_grad():  # a wrapper may have another name for its first argument
         a, b = (_output(network(main)) for network in (inside.outermost, inside.model))
     error = float((a - b).abs().max() / b.abs().max()) if a.shape == b.shape else float("inf")

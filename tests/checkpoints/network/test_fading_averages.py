@@ -47,9 +47,9 @@ def test_a_text_in_two_parts_is_the_text(cut):
 
 def test_padding_in_front_counts_nowhere():
     v, g = signals(20)
-    seen = torch.ones(2, 20)
-    seen[:, :6] = 0
-    padded, _ = recall(v, g, (0.8, 1.0), 2, seen=seen)
+    mask = torch.ones(2, 20)
+    mask[:, :6] = 0
+    padded, _ = recall(v, g, (0.8, 1.0), 2, mask=mask)
     alone, _ = recall(v[:, 6:], g[:, 6:], (0.8, 1.0), 2)
     torch.testing.assert_close(padded[:, 6:], alone, rtol=1e-12, atol=1e-12)
     assert padded.isfinite().all()
