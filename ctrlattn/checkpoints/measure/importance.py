@@ -26,7 +26,7 @@ def importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     Parameters
     ----------
     checkpoint : Checkpoint
-        Decoder or encoder; of a post-norm network x + F is normed before it is compared with x.
+        Decoder or encoder; in a post-norm network x + F is normed before it is compared with x.
     ids : (n,) or (windows, n) token ids, a str, or a BatchEncoding
         Calibration text; windows do not see each other, may have different lengths, and their pads do not count.
 

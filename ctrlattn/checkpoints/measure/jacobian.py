@@ -1,7 +1,7 @@
 """J_l = d f_l / d h at the stream h_l of a text: the Jacobian of one layer, as products with vectors.
 
 J'w is one pull-back through the recorded layer. It is linear in w, so that its own pull-back is J v = d(J'w)'v/dw:
-recorded once, J v costs little more than an evaluation of the layer, a third of forward-mode differentiation.
+once it is recorded, J v costs little more than an evaluation of the layer, a third of forward-mode differentiation.
 """
 
 from collections.abc import Callable

@@ -51,7 +51,7 @@ def own_loop(network: Checkpoint | torch.nn.Module, ids: Any, *, scale: Literal[
     ----------
     network : Checkpoint or torch module
         A module need not be residual: a network that `load` refuses may be given as it is, in evaluation mode.
-    ids : (n,) token ids, str, or image; of a torch module a dict of arguments
+    ids : (n,) token ids, str, or image; for a torch module a dict of arguments
     scale : "slow" or "fast"
         The loop that the whole network is, or one inside its pass (the lower level of HRM).
 

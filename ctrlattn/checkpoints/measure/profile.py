@@ -14,11 +14,11 @@ took .97 of its CPU time, and .8 where four were made at once.
     nonnormality   1 (2 alone)        38     5      44
     exponents      0 (7 alone)        16     12     28
 
-At most: an estimate that has settled stops earlier. `cost` in the attributes counts what was done; what parts share
-(the recorded pass, the layers as functions) is counted in the first that needs it. The recordings of layers that one
-part has made serve the next, as far as they have room (512 MiB). So do its singular vectors, and its products with the
-random directions from which both start: 1 J v of gain and 4 of nonnormality are not made again. Alone, nonnormality
-takes 24 J v and J'w more for the singular vectors. Its radii take 15 to 70 J v a layer, here 25.
+These are upper bounds: an estimate that has settled stops earlier. `cost` in the attributes counts what was done; what
+parts share (the recorded pass, the layers as functions) is counted in the first that needs it. The recordings of layers
+that one part has made serve the next, as far as they have room (512 MiB). So do its singular vectors, and its products
+with the random directions from which both start: 1 J v of gain and 4 of nonnormality are not made again. Alone,
+nonnormality takes 24 J v and J'w more for the singular vectors. Its radii take 15 to 70 J v a layer, here 25.
 """
 
 import json
@@ -67,9 +67,9 @@ def feedback_profile(
     ids : (n,) token ids, str, or image
         As in `tap`.
     parts : names, optional
-        {parts}; all by default. Of a traced network whose heads cannot be told apart `heads` and
-        `value_output` are left out, `attention` and `sinks` where nothing in it has an attention matrix, and `feedback`
-        where the factor of a contribution depends on the text.
+        {parts}; all by default. Some parts of a traced network are left out: `heads` and `value_output` where heads
+        cannot be told apart, `attention` and `sinks` where nothing has an attention matrix, and `feedback` where the
+        factor of a contribution depends on the text.
     progress : callable (part, done, total), optional
     store : directory, optional
         Each part is written there when it is done, whole or not at all; what is there for the same weights, text and

@@ -19,7 +19,7 @@ class SpanModes(NamedTuple):
     Attributes
     ----------
     eigenvalues : (m,) complex
-        Of largest real part first.
+        They are sorted by real part, the largest first.
     residuals : (m,)
         |J v - lambda v| for the vector v of length 1 that belongs to each, by one more product with J.
     size : int
@@ -77,7 +77,7 @@ def span_function(checkpoint: Checkpoint, layers: tuple[int, int], ids: Any) -> 
     Returns
     -------
     F : callable, (..., n, d) -> (..., n, d)
-        As of `layer_function`.
+        As in `layer_function`.
     h : (n, d)
 
     Raises

@@ -124,9 +124,9 @@ def stream(
     Yields
     ------
     xarray.Dataset
-        A variable (kind, layer, token) for each statistic; `kind` is "attention" or "mlp", of a traced
-        network whatever its layers have, with nan where one has none. Attributes as those of
-        `tap`, and the numbers of text and window.
+        A variable (kind, layer, token) for each statistic; `kind` is "attention" or "mlp", and in a traced network
+        whatever its layers have, with nan where one has none. The attributes are those of `tap`, and the numbers of
+        text and window.
 
     Raises
     ------

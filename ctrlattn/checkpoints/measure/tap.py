@@ -1,6 +1,6 @@
 """state_{l+1} = state_l + attention_out_l + mlp_out_l: record stream, contributions and attention of every layer.
 
-Bare forward hooks, removed again whatever happens; no tapping library.
+Bare forward hooks read them and are removed again whatever happens; no tapping library is needed.
 """
 
 import math

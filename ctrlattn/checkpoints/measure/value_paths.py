@@ -31,7 +31,7 @@ class ValuePath(NamedTuple):
     ----------
     layer : int
     value, output : str
-        From the layer to the module whose output has the values, and to the linear map that reads o.
+        Paths from the layer to the module whose output has the values, and to the linear map that reads o.
     fused : "", "blocks", "interleaved" or "grouped"
         How values lie in that output, as in `Family`.
     heads : int

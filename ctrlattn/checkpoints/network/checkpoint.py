@@ -15,7 +15,7 @@ from ctrlattn.errors import InputError
 class Checkpoint:
     """A network ready for analysis, in evaluation mode.
 
-    `stored` is the torch dtype of its weights on disk, in which `save` writes them; None of a model from memory.
+    `stored` is the torch dtype of its weights on disk, in which `save` writes them; None for a model from memory.
     """
 
     model: Any
@@ -69,7 +69,7 @@ class Checkpoint:
         return self.sublayers()[0].parallel
 
     def sublayers(self, kind: Kind | None = None) -> tuple[Sublayer, ...]:
-        """Return sublayers in order of depth, of one kind or all; they are looked up anew and may be replaced ones.
+        """Return sublayers in order of depth, of one kind or all, looked up anew so that replaced modules are found.
 
         Raises
         ------

@@ -21,7 +21,7 @@ _WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack"}
 
 
 def load_with_content(description: Description, **options: Any) -> tuple[Checkpoint, str]:
-    """Load what was described by `load`, and return it with the digest of what was loaded.
+    """Call `load` on what was described, and return its checkpoint with the digest of what was loaded.
 
     The digest is of every byte of the weights and of config.json, of the options, and of the versions of ctrlattn,
     transformers and gguf, which decide what becomes of these bytes.
@@ -43,7 +43,7 @@ def load_with_content(description: Description, **options: Any) -> tuple[Checkpo
 
 
 def on_disk_with_content(description: Description) -> tuple[Checkpoint, str]:
-    """Open what was described by `on_disk`, and return it with the digest of the files, read from start to end.
+    """Call `on_disk` on what was described, and return its checkpoint with the digest of the files, each read whole.
 
     It is another digest than that of the network in memory: the two agree to rounding, and no result mixes them.
 

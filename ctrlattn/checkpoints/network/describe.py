@@ -45,7 +45,7 @@ class Description:
         The directory of the files; the hub id where they are not here yet.
     gguf : str or None
         Name of the GGUF file in the directory, the first where there are several of one network.
-    said : what config.json says, a PlainConfig or the configuration of transformers; None of a GGUF file
+    said : what config.json says, a PlainConfig or the configuration of transformers; None for a GGUF file
     model_type : str
     family : Family or None
         None where the type is in no row of the table.
@@ -79,7 +79,7 @@ class Description:
 
     @property
     def causal(self) -> bool:
-        """Whether a token sees only those before it; True of a family that is not known here."""
+        """Whether a token sees only those before it; True for a family that is not known here."""
         return self.said is None or not sees_both_ways(self.said, self.family is None or self.family.causal)
 
     @property
@@ -143,7 +143,7 @@ class Description:
 
     @cached_property
     def config(self) -> Any | None:
-        """The configuration of transformers; None of a GGUF file.
+        """The configuration of transformers; None for a GGUF file.
 
         Raises
         ------
@@ -157,7 +157,7 @@ class Description:
 
     @cached_property
     def gguf_configuration(self) -> "Configuration | None":
-        """What transformers makes of the header of a GGUF file; None of another source, or where it reads it all."""
+        """What transformers makes of the header of a GGUF file; None for another source, or where it reads it all."""
         from ctrlattn.checkpoints.network.gguf import configuration
 
         return None if self.gguf is None else configuration(Path(self.folder) / self.gguf, self.header)

@@ -51,12 +51,12 @@ class Family:
     causal : bool
         Whether a token sees only those before it.
     layers : str
-        From the base model to its list of layers.
+        Path from the base model to its list of layers.
     attention, mlp : Place
     matrix : str
-        Inside a layer: the module whose second output is the attention matrix.
+        Path inside a layer to the module whose second output is the attention matrix.
     value, output : str
-        Inside a layer: the linear maps W_V (or the fused W_QKV) and W_O.
+        Paths inside a layer to the linear maps W_V (or the fused W_QKV) and W_O.
     fused : "", "blocks", "interleaved" or "grouped"
         W_V alone; q, k, v as three blocks (GPT-2); q, k, v of a head beside each other (GPT-NeoX); the queries, the key
         and the value of each group of heads beside each other (Falcon).
@@ -116,21 +116,21 @@ class Sublayer:
         As in `Place`: `stream` is a module whose first input is x, `out` the module whose (first) output is F(x). In a
         traced network `norm` may be None, and so may `stream`, where no module reads x itself.
     path, out_path : str
-        From the layer to `module` and to `out`.
+        Paths from the layer to `module` and to `out`.
     parallel : bool
         Whether another sublayer of the layer reads the same x, so that both are added at once.
     skip, coefficient : Coefficient
         s and c.
     after : module or None
-        N, of a post-norm network.
+        N in a post-norm network.
     step : int
         How many sums of the layer come before this one.
     width : int or None
-        d, of a traced network; None: it is that of the norm.
+        d in a traced network; None: it is that of the norm.
     answer : Answer or None
         What `module` returns; None: a tensor like the stream, and of an attention module a matrix beside it.
     matrix : str
-        Of a traced network: from the layer to the module that returns the attention matrix; "" for none.
+        Path in a traced network, from the layer to the module that returns the attention matrix; "" for none.
     """
 
     layer: int
@@ -300,7 +300,7 @@ def _existing(module: Any, path: str) -> str:
 
 
 def sublayers(family: Any, model: Any) -> tuple[Sublayer, ...]:
-    """Return both sublayers of every layer, in order of depth; of a `Traced` family those of its structure.
+    """Return both sublayers of every layer, in order of depth; for a `Traced` family those of its structure.
 
     Raises
     ------

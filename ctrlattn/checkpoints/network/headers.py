@@ -210,7 +210,7 @@ def gguf_header(path: Path) -> GGUFHeader:
     Raises
     ------
     InputError
-        No GGUF file, or one whose header declares more than the file has. Of a network in several files, another one
+        No GGUF file, or one whose header declares more than the file has. In a network of several files, another one
         than the first, or one that is missing or belongs to another network.
 
     References

@@ -1,7 +1,8 @@
 """Numbers that a network makes of its configuration, on a network without memory: buffers that no file holds.
 
-transformers builds every network without memory, and lets `_init_weights` fill such buffers behind. Here the same rule
-fills them, twice: from zeros, and from ones. What it leaves as it was differs, and is refused.
+transformers builds every network without memory, and lets `_init_weights` fill such buffers afterwards. Here the same
+rule fills them twice: from zeros, and from ones. A number that it leaves as it was differs between the two, and is
+refused.
 """
 
 from typing import Any

@@ -1,9 +1,10 @@
 """A network whose weights stay in their file: each layer reads its own when it is called, and gives them back.
 
 The network is built without memory (torch's device "meta"). Hooks on every layer fill it before a call and empty it
-behind, so that whatever watches a pass works as on a loaded network. Of an embedding the rows of the text are read, and
-of experts in safetensors those that a token takes, one at a time. A network without a row in the table of families is
-traced in the same way. Experts that a file has one by one become the stacks that transformers makes of them.
+behind, so that whatever watches a pass works as on a loaded network. An embedding reads the rows of the text, and a
+stack of experts in safetensors those that a token takes, one at a time. A network without a row in the table of
+families is traced in the same way. Experts that a file has one by one become the stacks that transformers makes of
+them.
 """
 
 import re

@@ -177,7 +177,7 @@ class Sums:
     ----------
     checkpoint : Checkpoint
     sublayers : sequence of Sublayer
-        All of them: to look them up takes longer than to compare a sum of a short text.
+        All sublayers of the checkpoint, since looking them up takes longer than comparing a sum of a short text.
 
     Attributes
     ----------

@@ -105,7 +105,7 @@ def _require_stream_alone(
 
 
 def _read_and_other(layer: Any, before: dict[str, Any], after: dict[str, Any]) -> str:
-    """Return the argument beside the stream that another pass gets another tensor for and its layer reads."""
+    """Return the argument beside the stream that a later pass changes and that the layer reads; "" for none."""
     stream, *others = before
     for name in others:
         a, b = before[name], after.get(name)
@@ -202,7 +202,7 @@ def _errors_rounded_alike(source: Any, model: Any, ids: torch.Tensor) -> tuple[f
 
 
 def _error_of_a_cache(model: Any, ids: torch.Tensor) -> float | None:
-    """Return how far the last token, with the last two one by one, is from that of the whole text; or None."""
+    """Return how far the last token is from the whole text's if the last two come one by one; None without a cache."""
     from transformers import Cache
 
     whole = _output(_run(model, {"input_ids": ids, "use_cache": False}))

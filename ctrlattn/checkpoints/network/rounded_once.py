@@ -1,8 +1,9 @@
 """fl(f(x)): operations of a coarser type than the network's own, computed in its type and rounded once.
 
-Torch computes an elementwise function of whole vectors in another way than that of the rest behind them, and orders the
-sums of a product by its size. A router that scores tokens in float32, in a network of float64, so gives a token another
-last digit when there are other tokens beside it. Rounded once, a token has the same digits in every company.
+Torch computes an elementwise function on whole vectors of the processor in another way than on the numbers behind them,
+and orders the sums of a product by its size. A router that scores tokens in float32, in a network of float64, therefore
+gives a token another last digit when there are other tokens beside it. Rounded once, a token has the same digits beside
+all others.
 """
 
 from functools import cache

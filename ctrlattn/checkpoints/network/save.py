@@ -3,7 +3,7 @@
 Bare drops are saved as a model of transformers with zeros where a sublayer was: plain transformers computes the same
 function, at the old cost, and `checkpoints.load` takes the sublayers out again. With gains or repeated layers no model
 of transformers computes the same; such a directory has model_type "ctrlattn" and its weights in ctrlattn.safetensors,
-so that plain transformers refuses it. Of repeated layers the weights are written once, with the law of the loop.
+so that plain transformers refuses it. The weights of repeated layers are written once, with the law of the loop.
 """
 
 import json

@@ -1,7 +1,7 @@
 """y = 0, y = G u + b, or y = G u + b + sum_h W_O^h sum_k c_hk a_hk: modules that replace a sublayer.
 
-u is the normed stream that the sublayer read; a_hk are head h's values with fixed weights in place of its attention, of
-which `recall` needs a state of constant size.
+u is the normed stream that the sublayer read; a_hk are head h's values with fixed weights in place of its attention,
+which `recall` computes with a state of constant size.
 """
 
 from typing import Any

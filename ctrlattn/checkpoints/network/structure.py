@@ -125,8 +125,8 @@ def _number_caches(family: Any, model: Any, structure: Structure) -> None:
     """Give the first places in the cache, of each type of attention, to the layers that still have attention.
 
     The next ones go to gains with memory. transformers asks the first layer of the cache, and the first of each type,
-    how many tokens there are: an empty one would say none, and the next token would be given position 0. Of layers with
-    a state it asks the last one whether there is any: they have the last places.
+    how many tokens there are: an empty one would say none, and the next token would be given position 0. Among layers
+    with a state it asks the last one whether there is any: they have the last places.
     """
     layers, stands = family.layers_of(model), _without_cache(family, model, structure)
     types = _cache_types(model, len(layers))

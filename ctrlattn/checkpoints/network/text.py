@@ -76,7 +76,7 @@ class Frame(NamedTuple):
 def frame_of(checkpoint: "Checkpoint | Description") -> Frame:
     """Return the special tokens that the tokenizer puts around each window of a text; none without a tokenizer.
 
-    Of a causal network the tokens behind a text (EOS) are left out, since a window ends in the middle of a text.
+    In a causal network the tokens behind a text (EOS) are left out, since a window ends in the middle of a text.
 
     Raises
     ------

@@ -78,7 +78,7 @@ def choose(
         Text that the gains are fitted to.
     selection : (windows, length) ids
         Other text, on which the loss is predicted.
-    kind : "attention" or "mlp", of a traced network also "mixer"
+    kind : "attention" or "mlp", in a traced network also "mixer"
     keep : layers
         Layers that may not be chosen.
     seed : int

@@ -39,8 +39,9 @@ def drop(
         Layers whose attention, MLP, or whole (a block) is dropped. A mixer mixes tokens without an attention matrix: a
         state-space layer, linear attention, a convolution.
     compensate : Calibration or (windows, length) token ids, optional
-        Text (of a vision network images) to which a static gain is fitted for each dropped sublayer, see `Calibration`.
-        None drops them bare. A sublayer that reads something else than d features is dropped bare in any case.
+        Text (images for a vision network) to which a static gain is fitted for each dropped sublayer, see
+        `Calibration`. None drops them bare. A sublayer that reads something else than d features is dropped bare in any
+        case.
 
     Returns
     -------

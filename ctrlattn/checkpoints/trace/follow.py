@@ -25,7 +25,7 @@ class Followed:
     Attributes
     ----------
     path : str
-        From the model to the layer.
+        Path from the model to the layer.
     x, out : tensor
         The stream in front of it and behind it.
     form : Form or None

@@ -24,7 +24,7 @@ class Atom:
     role : "stream", "norm", "module", "operation" or "constant"
         A norm carries the stream on, as N(z) does; every other role but the stream is a contribution.
     path : str
-        From the layer to the module that returned it, "" for none; of an operation its name.
+        Path from the layer to the module that returned it, "" for none; for an operation its name.
     value : tensor
         A copy, which nothing changes.
     reads : tuple of Form

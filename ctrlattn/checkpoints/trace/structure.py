@@ -62,19 +62,20 @@ class Term:
         of another network; mlp: each token is treated alone; constant: it does not read this call's stream. A constant
         without a path that is the same for every token is c alone, F = 1.
     path : str
-        From the layer to the module whose first output is F; "" where no module returns it.
+        Path from the layer to the module whose first output is F; "" where no module returns it.
     module : str
-        From the layer to what `drop` replaces: the outermost module between `norm` and `path` that reads nothing of the
-        stream but through the norm. It is `path` itself unless a norm stands behind it. "": there is none.
+        Path from the layer to what `drop` replaces: the outermost module between `norm` and `path` that reads nothing
+        of the stream but through the norm. It is `path` itself unless a norm stands behind it. "": there is none.
     norm : str
-        From the layer to the norm in front of it; "" for none (post-norm, or a norm without a module).
+        Path from the layer to the norm in front of it; "" for none (post-norm, or a norm without a module).
     reads : int or None
         The stream that it reads: 0 for the one that enters the layer, j for the one behind step j - 1 of this call;
         None for another combination, or nothing.
     coefficient : Coefficient
         c.
     matrix : str
-        From the layer to the module that returns the attention matrix (heads, n, n) beside its output; "" for none.
+        Path from the layer to the module that returns the attention matrix (heads, n, n) beside its output; "" for
+        none.
     layout : "plain" or "other"
         Whether F has the shape of the stream; "other" with a known coefficient: its tokens are in one row.
     """
@@ -99,7 +100,7 @@ class Step:
         s.
     terms : tuple of Term
     norm : str
-        From the layer to the module N; "" for none.
+        Path from the layer to the module N; "" for none.
     """
 
     skip: Coefficient
