@@ -115,12 +115,12 @@ def _general_first(arguments: list[str]) -> list[str]:
 
 def _volume(arguments: list[str]) -> str:
     """Tell how much is said on stderr; of --quiet and --verbose the last one counts."""
-    asked = [_GENERAL[argument] for argument in arguments if _GENERAL.get(argument)]
-    return asked[-1] if asked else "normal"
+    levels = [_GENERAL[argument] for argument in arguments if _GENERAL.get(argument)]
+    return levels[-1] if levels else "normal"
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"ctrlattn {__version__}")
         raise typer.Exit
 

@@ -98,11 +98,11 @@ def analyze(
             identity=identity,
             progress=show_progress,
         )
-        written = write_analysis(folder, profile, formats=formats or ())
+        page = write_analysis(folder, profile, formats=formats or ())
         if as_json:
-            print_json(written.summary)
+            print_json(page.summary)
         else:
-            show_path(written.path)
+            show_path(page.path)
 
 
 def _open(description: Any, on_disk: bool, running: dict[str, str]) -> tuple[Any, str]:
@@ -115,6 +115,6 @@ def _open(description: Any, on_disk: bool, running: dict[str, str]) -> tuple[Any
         say(f"reading {description.source} layer by layer")
         return on_disk_with_content(description)
     dtype = running.get("dtype", "float32")
-    needed = description.numbers * (8 if dtype == "float64" else 4)
-    require_memory(needed, f"{description.source} in {dtype}; --on-disk keeps one layer in memory")
+    size = description.numbers * (8 if dtype == "float64" else 4)
+    require_memory(size, f"{description.source} in {dtype}; --on-disk keeps one layer in memory")
     return load_with_content(description, **running)

@@ -32,18 +32,18 @@ def compare(
         from ctrlattn.files import claim
         from ctrlattn.netcdf import SIGNATURE
 
-        asked = tables.require_formats(formats or ())
-        if asked and out is None:
+        format_names = tables.require_formats(formats or ())
+        if format_names and out is None:
             raise InputError("--format writes beside the netCDF file: give --out as well")
         if out is not None:
-            if any(given.exists() and out.exists() and out.samefile(given) for given in (a, b)):
+            if any(result.exists() and out.exists() and out.samefile(result) for result in (a, b)):
                 raise InputError(f"{out}: --out is one of the two results that are compared: give another")
             claim(out, file=SIGNATURE)
         comparison = results.compare(results.load(a), results.load(b))
         if out is not None:
             table = comparison.to_xarray()
             results.save(out, table)
-            tables.export(out, table, asked)
+            tables.export(out, table, format_names)
         if as_json:
             print_json(comparison.to_dict())
         else:

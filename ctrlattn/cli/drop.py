@@ -80,13 +80,13 @@ def drop(
         claim(out)
         words, judging = long_text_of(text), None if held_out is None else long_text_of(held_out)
         counted = {"attention": attention, "mixer": mixer, "mlp": mlp, "blocks": blocks}
-        chosen: dict[str, Any] = {"count": counted}
+        choice: dict[str, Any] = {"count": counted}
         if layers:
             if any(counted.values()):
                 raise InputError(
                     "--layers names the layers to drop: leave out --attention, --mixer, --mlp and --blocks"
                 )
-            chosen = {"layers": {"attention": tuple(layers)}}
+            choice = {"layers": {"attention": tuple(layers)}}
         applies = sum(map(bool, counted.values())) == 1 and not blocks and not bare
         rule = by or ("loss" if applies else "importance")
         description = described(source, allow_download)
@@ -94,7 +94,7 @@ def drop(
         from ctrlattn.checkpoints.network.text import frame_of, text_ids
         from ctrlattn.checkpoints.reduce import request
 
-        asked_for = request.Request(**chosen, by=rule, compensate=not bare, memory=memory)
+        asked_for = request.Request(**choice, by=rule, compensate=not bare, memory=memory)
         request.require_possible(asked_for, description)
         frame = frame_of(description)
         read = [None if t is None else text_ids(description, t, tokens) for t in (words, judging)]
@@ -108,14 +108,14 @@ def drop(
 
         checkpoint, content = load_with_content(description, attention="sdpa", **running)
         split = checkpoints.split_text(checkpoint, read[0], window=window, judge=read[1])
-        asked = {"by": by, "bare": bare, "rank": rank, "memory": memory, "window": window, "seed": seed}
-        mark = digest(content, read, chosen, asked, __version__)
+        method = {"by": by, "bare": bare, "rank": rank, "memory": memory, "window": window, "seed": seed}
+        mark = digest(content, read, choice, method, __version__)
         folder = work_folder(out, mark, show_progress)
         discard_unfinished(folder / "model")
         reduction = checkpoints.reduce(
             checkpoint,
             split,
-            **chosen,
+            **choice,
             by=rule,
             compensate=not bare,
             rank=rank,
@@ -139,9 +139,9 @@ def drop(
         judged = frame.body(split.judge).flatten()  # consecutive windows form one text again
         sliding = {name: checkpoints.perplexity(network, judged, **half) for name, network in networks.items()}
         show_progress("perplexity", 1, 1)
-        written = write_drop(folder, reduction, spent, sliding, saved, formats=asked_formats)
+        page = write_drop(folder, reduction, spent, sliding, saved, formats=asked_formats)
         if as_json:
-            print_json(written.summary)
+            print_json(page.summary)
         else:
             show_path(folder / "model")
-            show_path(written.path)
+            show_path(page.path)

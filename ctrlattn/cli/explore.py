@@ -33,9 +33,9 @@ def explore(
         from ctrlattn.files import claim
 
         claim(out, file=b"<!doctype html")
-        asked = network_options(device, dtype)
-        require_one_recording(signals, checkpoint, text, asked)
-        recorded = None if checkpoint is None else recorded_texts(checkpoint, text or [], allow_download, **asked)
+        options = network_options(device, dtype)
+        require_one_recording(signals, checkpoint, text, options)
+        recorded = None if checkpoint is None else recorded_texts(checkpoint, text or [], allow_download, **options)
 
         from ctrlattn.report import explore as write
 

@@ -10,13 +10,13 @@ def list_(as_json: AsJSON = False) -> None:
     from ctrlattn import config, presets
     from ctrlattn import signals as recordings
 
-    described = {name: presets.describe(name) for name in presets.names()}
+    descriptions = {name: presets.describe(name) for name in presets.names()}
     if as_json:
         print_json(
             {
                 "presets": {
                     name: {"summary": p.summary, "source": p.source, "loop": config.loop_to_dict(p.loop)}
-                    for name, p in described.items()
+                    for name, p in descriptions.items()
                 },
                 "kinds": config.kinds(),
                 "shipped_signals": recordings.shipped(),
@@ -24,7 +24,7 @@ def list_(as_json: AsJSON = False) -> None:
         )
         return
     typer.echo("Presets")
-    for name, p in described.items():
+    for name, p in descriptions.items():
         typer.echo(f"  {name}\n      {p.summary}\n      {p.source}")
     for part, kinds in config.kinds().items():
         typer.echo(f"{part.capitalize()} of a configuration: {', '.join(kinds)}")

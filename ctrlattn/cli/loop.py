@@ -74,18 +74,18 @@ def loop(
         from ctrlattn.report.pages.repeated import write_repeated
 
         checkpoint, content = load_with_content(description, attention="sdpa", **running)
-        asked: dict[str, Any] = {"layers": span, "passes": passes, "controller": law, "recall": recall}
-        entry = checkpoints.repeat(checkpoint, **asked).model.config.ctrlattn["loop"]
+        options: dict[str, Any] = {"layers": span, "passes": passes, "controller": law, "recall": recall}
+        entry = checkpoints.repeat(checkpoint, **options).model.config.ctrlattn["loop"]
         mark = digest(content, entry, windows, scan, seed, __version__)
         folder = work_folder(out, mark, show_progress)
         study = checkpoints.loop_study(
-            checkpoint, windows, **asked, scan=scan, runs=folder / "runs", seed=seed, progress=show_progress
+            checkpoint, windows, **options, scan=scan, runs=folder / "runs", seed=seed, progress=show_progress
         )
-        written = write_repeated(folder, study, formats=asked_formats)
+        page = write_repeated(folder, study, formats=asked_formats)
         if as_json:
-            print_json(written.summary)
+            print_json(page.summary)
         else:
-            show_path(written.path)
+            show_path(page.path)
 
 
 def _span(layers: str) -> tuple[int, int]:
@@ -102,9 +102,9 @@ def _law(gain: float | None, file: Path | None, pid: Any) -> Any:
     """Return the controller over passes, or None where no option gives one."""
     from ctrlattn.controllers import PID
 
-    given = [name for name, value in (("--gain", gain), ("--controller", file), ("--pid", pid)) if value is not None]
-    if len(given) > 1:
-        raise InputError(f"{' and '.join(given)} say the law twice: give one of them")
+    names = [name for name, value in (("--gain", gain), ("--controller", file), ("--pid", pid)) if value is not None]
+    if len(names) > 1:
+        raise InputError(f"{' and '.join(names)} say the law twice: give one of them")
     if file is None:
         return PID(gain) if gain is not None else pid
     from ctrlattn import config

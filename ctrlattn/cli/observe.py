@@ -96,8 +96,8 @@ def observe(
             shown=shown,
             progress=show_progress,
         )
-        written = pages.write(result.folder, result, formats=asked_formats)
+        page = pages.write(result.folder, result, formats=asked_formats)
         if as_json:
-            print_json(written.summary)
+            print_json(page.summary)
         else:
-            show_path(written.path)
+            show_path(page.path)

@@ -110,8 +110,8 @@ def ranges_in_words(parameter: Any) -> None:
     record = parameter.get_help_record
 
     def in_words(context: Any) -> Any:
-        told = record(context)
-        return told and (re.sub(r" <[\w ]+>$", "", told[0]), range_in_words(told[1]))
+        row = record(context)
+        return row and (re.sub(r" <[\w ]+>$", "", row[0]), range_in_words(row[1]))
 
     parameter.get_help_record = in_words
 

@@ -87,7 +87,7 @@ def report(
 
         from ctrlattn.report import write
 
-        written = write(
+        page = write(
             out,
             presets=preset,
             configurations=config,
@@ -99,6 +99,6 @@ def report(
             progress=show_progress,
         )
         if as_json:
-            print_json(written.summary)
+            print_json(page.summary)
         else:
-            show_path(written.path)
+            show_path(page.path)

@@ -40,12 +40,12 @@ def sweep(
         from ctrlattn.sweep.driver import swept
         from ctrlattn.sweep.spec import running
 
-        asked = tables.require_formats(formats or ())
+        format_names = tables.require_formats(formats or ())
         options = network_options(device, dtype, here=scheduler is None)
         spec = running(sweeps.load(file), options)
         folder, dataset = swept(spec, out, workers=workers, scheduler=scheduler, progress=show_progress)
-        written = write_sweep(folder, spec, dataset, progress=show_progress, formats=asked)
+        page = write_sweep(folder, spec, dataset, progress=show_progress, formats=format_names)
         if as_json:
-            print_json(written.summary)
+            print_json(page.summary)
         else:
-            show_path(written.path)
+            show_path(page.path)

@@ -137,10 +137,10 @@ def stop_on_signals() -> None:
         if not _imports_torch(frame) and not _is_on_its_way():
             raise Stopped(number)
 
-    def unheard(lost: Any) -> None:
+    def unheard(exception: Any) -> None:
         """Say nothing of what was dropped, nor of a second signal that came before the first one was seen."""
-        if not isinstance(lost.exc_value, Stopped) and "race condition" not in str(lost.exc_value):
-            before(lost)
+        if not isinstance(exception.exc_value, Stopped) and "race condition" not in str(exception.exc_value):
+            before(exception)
 
     for number in _numbers():
         if signal.getsignal(number) != signal.SIG_IGN:
@@ -182,13 +182,13 @@ def stop_behind(error: BaseException | None) -> Stopped | None:
     (True, None)
     """
     waiting = [error]
-    seen: set[int] = set()
+    visited: set[int] = set()
     while waiting:
         link = waiting.pop()
         if isinstance(link, Stopped):
             return link
-        if link is not None and id(link) not in seen:
-            seen.add(id(link))
+        if link is not None and id(link) not in visited:
+            visited.add(id(link))
             waiting += [link.__context__, link.__cause__]
     return None
 
@@ -302,13 +302,13 @@ def load_with_content(description: Any, **options: Any) -> tuple[Any, str]:
 
 
 def require_one_recording(
-    signals: Path | None, checkpoint: str | None, texts: list[str] | None, asked: dict[str, Any] | None = None
+    signals: Path | None, checkpoint: str | None, texts: list[str] | None, options: dict[str, Any] | None = None
 ) -> None:
     """Raise InputError where --signals, --checkpoint, --text and what is asked of a network contradict each other."""
     if signals is not None and checkpoint is not None:
         raise InputError("give either --signals or --checkpoint, not both")
-    if asked and checkpoint is None:
-        raise InputError(f"--{next(iter(asked))} says how a network runs: give --checkpoint as well")
+    if options and checkpoint is None:
+        raise InputError(f"--{next(iter(options))} says how a network runs: give --checkpoint as well")
     if texts and checkpoint is None:
         raise InputError("--text needs a network that reads it: give --checkpoint as well")
 
@@ -423,7 +423,7 @@ def _say_to_a_person(text: str) -> None:
 def spoken(volume: str) -> Iterator[None]:
     """Set how much is said on stderr in the block: "quiet", "normal" or "verbose", which counts seconds and memory."""
     began, before = time.monotonic(), _VOLUME.set(volume)
-    told = _BEGAN.set(began)
+    start = _BEGAN.set(began)
     try:
         with noticed_by(_say_to_a_person):
             yield
@@ -431,7 +431,7 @@ def spoken(volume: str) -> Iterator[None]:
         if volume == "verbose":
             say(f"took {time.monotonic() - began:.1f} s{_memory()}")
         _VOLUME.reset(before)
-        _BEGAN.reset(told)
+        _BEGAN.reset(start)
 
 
 def _memory() -> str:

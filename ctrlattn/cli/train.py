@@ -96,7 +96,7 @@ def train(
         from ctrlattn import devices, tables
         from ctrlattn.files import claim
 
-        asked = tables.require_formats(formats or ())
+        format_names = tables.require_formats(formats or ())
         law = pid_of(pid, form)
         if device is not None:
             devices.require_device(device)
@@ -111,7 +111,7 @@ def train(
                 "layers": depth, "dim": width, "rate": rate, "batch": batch, "steps": steps,
                 "passes": passes, "size": size, "dtype": dtype,
             }  # fmt: skip
-            loops = _loops(task, configs, seeds, first, out, sizes, workers or 2, asked)
+            loops = _loops(task, configs, seeds, first, out, sizes, workers or 2, format_names)
             if as_json:
                 print_json(loops)
             else:
@@ -119,10 +119,10 @@ def train(
             return
         if any(each is not None for each in (steps, passes, size)):
             raise InputError("--steps, --passes and --size are options of `train loops`")
-        given = sum(each is not None for each in (name, data))
-        if given > 1 or (given == 0 and plan is None):
+        sources = sum(each is not None for each in (name, data))
+        if sources > 1 or (sources == 0 and plan is None):
             raise InputError("name one thing to train on: digits, mnist5k, text, --data DIR or --plan")
-        source = str(name if data is None else data) if given else None
+        source = str(name if data is None else data) if sources else None
         _require_beside(out, data)
         require_installed("training", "safetensors", *(["sklearn"] if name == "digits" else []))
         if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts one writes
@@ -148,34 +148,34 @@ def train(
         from ctrlattn.nn.experiment.settings import SIZES, without_default
 
         if plan is not None:
-            chosen = plans.read_plan(plan, source)
+            comparison_plan = plans.read_plan(plan, source)
         else:
             arms = tuple(configs or plans.ARMS)
             numbers = tuple(range(first, first + (5 if seeds is None else seeds)))
             fixed: dict[str, Any] = {"seeds": numbers, "against": arms[0], "settings": without_default(settings)}
-            chosen = plans.plan_of(str(source), arms=arms, **fixed)
-        plans.require_room(chosen)
+            comparison_plan = plans.plan_of(str(source), arms=arms, **fixed)
+        plans.require_room(comparison_plan)
         if device is not None:
             devices.require_here(device)
 
         from ctrlattn.nn.experiment import comparison, table  # torch
 
-        comparison.require_networks(chosen)
+        comparison.require_networks(comparison_plan)
         if law is not None:  # its file is written once all else has been judged
-            chosen = plans.plan_of(str(source), arms=(*arms, str(_file_of_gains(out, law))), **fixed)
+            comparison_plan = plans.plan_of(str(source), arms=(*arms, str(_file_of_gains(out, law))), **fixed)
 
         from ctrlattn.plots import save
         from ctrlattn.plots.training import compared
 
-        shipped = chosen.data in SIZES
+        shipped = comparison_plan.data in SIZES
         where = device or ("cpu" if shipped else None)
         workers = workers or (2 if shipped else 1)
-        result = comparison.compare(chosen, out, show_progress, workers=workers, device=where)
+        result = comparison.compare(comparison_plan, out, show_progress, workers=workers, device=where)
         if result is None:  # not the first of the processes that torchrun started
             return
         table.write(out / "table.md", result)
         save(compared(result, table.shown(result)), out / "comparison")
-        tables.export(out / "comparison.nc", table.to_xarray(result), asked)
+        tables.export(out / "comparison.nc", table.to_xarray(result), format_names)
         if as_json:
             print_json(result)
         else:
@@ -240,13 +240,13 @@ def _loops(
 
     numbers = tuple(range(first, first + (3 if seeds is None else seeds)))
     settings = without_default({name: value for name, value in sizes.items() if value is not None})
-    chosen = loop_plan(task, seeds=numbers, arms=tuple(arms or DEFAULT), **settings)
+    plan = loop_plan(task, seeds=numbers, arms=tuple(arms or DEFAULT), **settings)
     claim(out)
 
     from ctrlattn.nn.experiment import loop_comparison, table  # torch
     from ctrlattn.report.pages.trained_loops import write_trained_loops
 
-    result = loop_comparison.compare_loops(chosen, out, show_progress, workers=workers)
+    result = loop_comparison.compare_loops(plan, out, show_progress, workers=workers)
     table.write(out / "table.md", result)
     write_trained_loops(out, result, formats=formats)
     return result

@@ -101,9 +101,9 @@ class _Panel:
             room = box.transformed(self.ax.figure.transFigure.inverted()).get_points() - frame
         error, grown = room - self._model(frame), np.diff(frame - self._at, axis=0)
         if not np.isnan(error).any():
-            moved = np.abs(grown) > _AT_REST
+            grew = np.abs(grown) > _AT_REST
             # A legend that stands at a share of the panel moves with its size; a jump is another number of ticks.
-            self._slope = np.clip(np.where(moved, (room - self._room) / np.where(moved, grown, 1.0), 0.0), -1.0, 1.0)
+            self._slope = np.clip(np.where(grew, (room - self._room) / np.where(grew, grown, 1.0), 0.0), -1.0, 1.0)
         self._at, self._room = frame, room
         return float(np.nan_to_num(np.abs(error), nan=np.inf).max())
 
@@ -168,12 +168,12 @@ def _spine_box(spine: Spine) -> Callable[..., Any]:
 
 @contextmanager
 def _at_resolution(figure: Figure, dpi: float) -> Iterator[None]:
-    own = figure.dpi
+    before = figure.dpi
     figure.dpi = dpi
     try:
         yield
     finally:
-        figure.dpi = own
+        figure.dpi = before
 
 
 @contextmanager

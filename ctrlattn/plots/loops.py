@@ -187,12 +187,12 @@ def root_locus(system: Any, gains: Any = None, *, a: float | None = None, ax: Ax
         raise InputError("root_locus draws one system: call it once for each, with ax= to draw into one figure")
     name, loop = next(iter(systems.items()))
     continuous = sampling(systems, "root_locus") is None
-    chosen = _gains(loop) if gains is None else require_real("gains", gains)
-    if chosen.ndim != 1 or len(chosen) < 2 or np.any(np.diff(chosen) <= 0):
+    k = _gains(loop) if gains is None else require_real("gains", gains)
+    if k.ndim != 1 or len(k) < 2 or np.any(np.diff(k) <= 0):
         raise InputError("root_locus: gains must be at least two ascending numbers")
-    followed = branches(_closed_poles(loop, chosen))
+    followed = branches(_closed_poles(loop, k))
     marks = {"k = 1": _closed_poles(loop, np.array([1.0]))[0]}
-    return root_locus_branches(chosen, followed, loop.zeros(), marks=marks, title=name, continuous=continuous, ax=ax)
+    return root_locus_branches(k, followed, loop.zeros(), marks=marks, title=name, continuous=continuous, ax=ax)
 
 
 @themed
@@ -220,8 +220,8 @@ def pole_zero(system: Any, *, a: float | None = None, title: str = "", ax: Axes 
     >>> pole_zero(Loop(CausalMean(), controller=PID(0.6)), a=0.5).get_ylabel()
     'Im z'
     """
-    named = with_states(closed_loops(system, a, "pole_zero"), "pole_zero")
-    systems = {name or "system": item for name, item in named.items()}
+    by_name = with_states(closed_loops(system, a, "pole_zero"), "pole_zero")
+    systems = {name or "system": item for name, item in by_name.items()}
     return poles_and_zeros(
         {name: item.poles() for name, item in systems.items()},
         {name: item.zeros() for name, item in systems.items()},
@@ -317,8 +317,8 @@ def gain_region(
     at = np.linspace(frames[0][0], frames[0][1], require_whole("slices", slices, least=2))
     slices_of = partial(exact_slices, loop, axes, spectrum)
     at, regions = refine_slices(at, {title: slices_of(at)}, lambda _, between: slices_of(between))
-    own = {**{name: getattr(loop.controller, name, 0.0) for name in ("kp", "ki", "kd")}, **vars(loop)}
-    marks = {"this loop": (own[axes[0]], own[axes[1]])} if all(isinstance(name, str) for name in axes) else None
+    gains = {**{name: getattr(loop.controller, name, 0.0) for name in ("kp", "ki", "kd")}, **vars(loop)}
+    marks = {"this loop": (gains[axes[0]], gains[axes[1]])} if all(isinstance(name, str) for name in axes) else None
     limits = (float(frames[1][0]), float(frames[1][1]))
     return gain_regions(at, regions, labels=(str(axes[0]), str(axes[1])), second=limits, marks=marks)
 
@@ -345,8 +345,8 @@ def _frequency_axis(ax: Axes, base: float | None, log: bool) -> None:
 def _frame(ax: Axes) -> None:
     """Limit the magnitude without the first hundredth of the axis, where an integrator grows beyond all limits."""
     curves = [np.asarray(line.get_data()) for line in ax.lines]
-    shown = np.concatenate([y[w >= 0.01 * np.max(w)] for w, y in curves])
-    low, high = np.nanmin(shown, initial=0.0), np.nanmax(shown, initial=0.0)
+    magnitudes = np.concatenate([y[w >= 0.01 * np.max(w)] for w, y in curves])
+    low, high = np.nanmin(magnitudes, initial=0.0), np.nanmax(magnitudes, initial=0.0)
     pad = 0.05 * max(high - low, 1.0)
     ax.set_ylim(low - pad, high + pad)
 

@@ -176,10 +176,10 @@ def bifurcation(
     return fig
 
 
-def _shade_lost(panels: np.ndarray, gains: np.ndarray, lost: np.ndarray) -> None:
-    if not lost.any():
+def _shade_lost(panels: np.ndarray, gains: np.ndarray, overflow: np.ndarray) -> None:
+    if not overflow.any():
         return
     width = float(np.min(np.diff(np.sort(gains)))) if len(gains) > 1 else 1.0
     for panel in panels:
-        for gain in gains[lost]:
+        for gain in gains[overflow]:
             panel.axvspan(gain - width / 2, gain + width / 2, facecolor="#eef1f4", edgecolor="none", zorder=0)

@@ -94,11 +94,11 @@ def transient_growth(
         ("eigenvalues alone", growth.asymptotic, GREY, "s", (0, (5, 1.5))),
     )
     for index, (label, values, colour, marker, dash) in enumerate(curves):
-        shown = np.where(_shown(values), values, np.nan)
-        if np.any(np.isfinite(shown)):
+        curve = np.where(_shown(values), values, np.nan)
+        if np.any(np.isfinite(curve)):
             ax.plot(
-                growth.times, shown, label=label, color=colour, marker=marker, linestyle=dash,
-                **sparse_markers(len(shown), index),
+                growth.times, curve, label=label, color=colour, marker=marker, linestyle=dash,
+                **sparse_markers(len(curve), index),
             )  # fmt: skip
     lines: tuple[tuple[str, float, Any], ...] = (
         ("K", growth.lower, (0, (7, 2))),

@@ -89,11 +89,11 @@ def _crossings(start: np.ndarray, end: np.ndarray) -> list[tuple[int, int, float
     hits = []
     way = end - start
     for i in range(len(start) - 2):
-        rest = slice(i + 2, None)
-        cross = way[i].real * way[rest].imag - way[i].imag * way[rest].real
-        gap = start[rest] - start[i]
+        later = slice(i + 2, None)
+        cross = way[i].real * way[later].imag - way[i].imag * way[later].real
+        gap = start[later] - start[i]
         with np.errstate(divide="ignore", invalid="ignore"):
-            t = (gap.real * way[rest].imag - gap.imag * way[rest].real) / cross
+            t = (gap.real * way[later].imag - gap.imag * way[later].real) / cross
             s = (gap.real * way[i].imag - gap.imag * way[i].real) / cross
         for k in np.flatnonzero((t > 0) & (t < 1) & (s > 0) & (s < 1)):
             hits.append((i, int(i + 2 + k), float(t[k]), float(s[k]), complex(start[i] + t[k] * way[i])))
@@ -114,14 +114,14 @@ def _with_stable_left(controller: object, arc: np.ndarray) -> np.ndarray | None:
 
 def _joined(arcs: list[np.ndarray]) -> list[np.ndarray]:
     """Join arcs to closed polygons: each arc goes on with one that begins where it ends."""
-    polygons, rest = [], list(arcs)
-    while rest:
-        polygon = rest.pop()
-        while rest and np.abs(polygon[-1] - polygon[0]) > _SAME:
-            gaps = [abs(arc[0] - polygon[-1]) for arc in rest]
+    polygons, remaining_arcs = [], list(arcs)
+    while remaining_arcs:
+        polygon = remaining_arcs.pop()
+        while remaining_arcs and np.abs(polygon[-1] - polygon[0]) > _SAME:
+            gaps = [abs(arc[0] - polygon[-1]) for arc in remaining_arcs]
             nearest = int(np.argmin(gaps))
             if gaps[nearest] > _SAME:
                 break
-            polygon = np.concatenate([polygon, rest.pop(nearest)[1:]])
+            polygon = np.concatenate([polygon, remaining_arcs.pop(nearest)[1:]])
         polygons.append(polygon)
     return polygons

@@ -55,8 +55,8 @@ def spectrum_over_regions(
                 modes.real, modes.imag, linestyle="none", markersize=3.0, alpha=0.6, rasterized=True,
                 label=escape(network), **look,
             )  # fmt: skip
-        told = ", ".join(f"{100 * share:.2g} %" for share in shares[name].values())
-        ax.set_title(f"{escape(name)}: unstable {told}")
+        percentages = ", ".join(f"{100 * share:.2g} %" for share in shares[name].values())
+        ax.set_title(f"{escape(name)}: unstable {percentages}")
         ax.set(xlim=(re[0], re[-1]), ylim=(im[0], im[-1]), aspect="equal")
     for ax in panels[-1]:
         ax.set_xlabel("Re a")
@@ -261,13 +261,13 @@ def poles_and_zeros(
     return ax
 
 
-def _plane(ax: Axes, shown: Sequence[Any], continuous: bool) -> None:
+def _plane(ax: Axes, parts: Sequence[Any], continuous: bool) -> None:
     """Draw the z-plane about the unit circle, or the s-plane about what is shown."""
     if not continuous:
         _z_grid(ax)
         ax.set(xlim=(-1.6, 1.6), ylim=(-1.3, 1.3), aspect="equal", ylabel="Im z")
         return
-    points = np.concatenate([np.ravel(np.asarray(part, dtype=complex)) for part in shown])
+    points = np.concatenate([np.ravel(np.asarray(part, dtype=complex)) for part in parts])
     reach = 1.3 * max(float(np.max(np.abs(points[np.isfinite(points)]), initial=0.0)), 1e-12)
     ax.axvline(0.0, color="black", linewidth=1.1)
     ax.set(xlim=(-reach, 0.7 * reach), ylim=(-reach, reach), aspect="equal", xlabel="Re s", ylabel="Im s")

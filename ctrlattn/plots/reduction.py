@@ -44,10 +44,10 @@ def importance(scores: Mapping[str, np.ndarray], gone: Mapping[str, tuple[int, .
         layers = np.arange(len(mean))
         ax.plot(layers, mean, label="mean over positions", **look, **sparse_markers(len(mean), 0))
         ax.plot(layers, worst, linestyle="none", marker=".", color="black", markersize=3.5, label="worst position")
-        taken = list(gone.get(part, ()))
-        if taken:
+        dropped_layers = list(gone.get(part, ()))
+        if dropped_layers:
             ring = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "markeredgecolor": "#bd1f01"}
-            ax.plot(taken, mean[taken], linestyle="none", label="taken out", **ring)
+            ax.plot(dropped_layers, mean[dropped_layers], linestyle="none", label="taken out", **ring)
         ax.set(xlabel="Layer", title=title)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].set_ylabel("Importance, 1 − cos")

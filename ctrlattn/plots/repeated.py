@@ -36,7 +36,7 @@ def loss_over_passes(
     'Passes of the span'
     """
     ax = axes_of(ax, height=3.9)
-    everything = [1] + [k for values in changes.values() for k in values]
+    passes = [1] + [k for values in changes.values() for k in values]
     for name, look in styles(list(changes)).items():
         ks = sorted(changes[name])
         bars = [errors[name][k] for k in ks]
@@ -44,7 +44,7 @@ def loss_over_passes(
     ax.axhline(0.0, color="black", linewidth=0.9)
     ax.set_yscale("symlog", linthresh=_LINTHRESH)
     ax.yaxis.set_major_formatter(ScalarFormatter())
-    _whole_passes(ax, max(everything))
+    _whole_passes(ax, max(passes))
     ax.set(xlabel="Passes of the span", ylabel="Change of the loss (nats/token)")
     legend(ax)
     return ax

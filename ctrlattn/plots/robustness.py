@@ -164,12 +164,12 @@ def nyquist_disk(
         curve, disk = np.asarray(responses[name]), disks[name]
         line: dict[str, Any] = {**look, "marker": "None"}
         low, high, phase = disk.gain_low, disk.gain_high, disk.phase
-        told = (
+        words = (
             f"gains {low:.2f} to {high:.2f}, ±{phase:.0f}° at once, critical at {disk.frequency:.2f} {unit}"
             if disk.margin > 0
             else "unstable"
         ).replace("inf", "∞")
-        ax.plot(curve.real, curve.imag, label=f"{escape(name)}: {told}", **line)
+        ax.plot(curve.real, curve.imag, label=f"{escape(name)}: {words}", **line)
         ax.plot(curve.real, -curve.imag, **{**line, "linewidth": 0.8})
         if np.isfinite(high) and low > 0 and high > low:
             middle, radius = ((-1 / high - 1 / low) / 2, 0.0), (1 / low - 1 / high) / 2

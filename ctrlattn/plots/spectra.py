@@ -64,16 +64,16 @@ def spectra(given: Any, loop: Loop | None = None, *, title: str = "", ax: Axes |
     >>> spectra(np.array([[0.0, 1.0], [-1.0, 0.0]])).get_ylabel()
     'Im a'
     """
-    named = _named(given)
+    by_name = _named(given)
     if loop is not None:
         require_scalar_gains(loop, "spectra")
     ax = axes_of(ax, height=4.2)
-    if all(np.all(values.imag == 0) for values in named.values()):
-        _density(ax, named, loop)
+    if all(np.all(values.imag == 0) for values in by_name.values()):
+        _density(ax, by_name, loop)
     else:
-        _plane(ax, named, loop)
+        _plane(ax, by_name, loop)
     ax.set_title(escape(title))
-    if len(named) > 1 or loop is not None:
+    if len(by_name) > 1 or loop is not None:
         legend(ax)
     return ax
 
@@ -105,14 +105,14 @@ def spectra_by_network(
     fig = figure(height=0.3 + sum(heights))
     outer = fig.add_gridspec(len(eigenvalues), 1, height_ratios=heights)
     for i, (network, modes) in enumerate(eigenvalues.items()):
-        told = {name: by_network[network] for name, by_network in shares.items()}
+        unstable_shares = {name: by_network[network] for name, by_network in shares.items()}
         name = f"{network}: {len(modes)} modes"
         if real[network]:
             inner = outer[i].subgridspec(2, 1, height_ratios=(1.4, 0.36 * len(loops)))
-            _with_intervals(fig, inner, name, modes, loops, told)
+            _with_intervals(fig, inner, name, modes, loops, unstable_shares)
         else:
             inner = outer[i].subgridspec(rows, min(len(loops), _IN_A_ROW))
-            _law_by_law(fig, inner, name, modes, loops, told)
+            _law_by_law(fig, inner, name, modes, loops, unstable_shares)
     area = Patch(facecolor=_INSIDE, edgecolor="black", label="stable")
     fig.legend(handles=[area], loc="outside lower left")
     return fig
@@ -165,19 +165,19 @@ def _law_by_law(
             ax.tick_params(labelleft=False)
 
 
-def _density(ax: Axes, named: Mapping[str, np.ndarray], loop: Loop | None) -> None:
+def _density(ax: Axes, by_name: Mapping[str, np.ndarray], loop: Loop | None) -> None:
     from ctrlattn.stability.modes.regions import mode_intervals
 
-    everything = np.concatenate(list(named.values())).real
-    low, high = float(everything.min()), float(everything.max())
+    real_parts = np.concatenate(list(by_name.values())).real
+    low, high = float(real_parts.min()), float(real_parts.max())
     edges = np.linspace(low, high if high > low else low + 1.0, _BINS + 1)
-    looks = styles(list(named)) if len(named) > 1 else {name: {"color": _MODES} for name in named}
+    looks = styles(list(by_name)) if len(by_name) > 1 else {name: {"color": _MODES} for name in by_name}
     for name, look in looks.items():
         ax.hist(
-            named[name].real,
+            by_name[name].real,
             edges.tolist(),
             color=look["color"],
-            alpha=0.75 if len(named) > 1 else 1.0,
+            alpha=0.75 if len(by_name) > 1 else 1.0,
             label=escape(name),
         )
     for i, (a, b) in enumerate([] if loop is None else mode_intervals(loop)):
@@ -188,7 +188,7 @@ def _density(ax: Axes, named: Mapping[str, np.ndarray], loop: Loop | None) -> No
     ax.set_ylim(bottom=0.7)
 
 
-def _plane(ax: Axes, named: Mapping[str, np.ndarray], loop: Loop | None) -> None:
+def _plane(ax: Axes, by_name: Mapping[str, np.ndarray], loop: Loop | None) -> None:
     if loop is not None:
         from ctrlattn.plots.outline import (
             compound_path,
@@ -203,7 +203,7 @@ def _plane(ax: Axes, named: Mapping[str, np.ndarray], loop: Loop | None) -> None
         elif loop.feedback == 0 and mode_intervals(loop):
             ax.set_facecolor(_INSIDE)
     ax.plot(_CIRCLE.real, _CIRCLE.imag, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
-    for i, (name, modes) in enumerate(named.items()):
+    for i, (name, modes) in enumerate(by_name.items()):
         colour, marker = _OTHERS[i % len(_OTHERS)]
         ax.plot(
             modes.real, modes.imag, marker, color=colour, markersize=2.2, markeredgewidth=0.5, alpha=0.5,
@@ -212,15 +212,15 @@ def _plane(ax: Axes, named: Mapping[str, np.ndarray], loop: Loop | None) -> None
     ax.set(xlim=(-1.5, 2.2), ylim=(-1.4, 1.4), aspect="equal", xlabel="Re a", ylabel="Im a")
 
 
-def _named(given: Any) -> dict[str, np.ndarray]:
-    named = {str(name): _eigenvalues(item) for name, item in given.items()} if _is_mapping(given) else None
-    if named == {}:
+def _named(data: Any) -> dict[str, np.ndarray]:
+    by_name = {str(name): _eigenvalues(item) for name, item in data.items()} if _is_mapping(data) else None
+    if by_name == {}:
         raise InputError("spectra got an empty mapping: give matrices or a recording, or {name: one of these}")
-    return {"eigenvalues": _eigenvalues(given)} if named is None else named
+    return {"eigenvalues": _eigenvalues(data)} if by_name is None else by_name
 
 
-def _is_mapping(given: Any) -> bool:
-    return isinstance(given, Mapping) and not hasattr(given, "data_vars")  # a Dataset is a Mapping too
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping) and not hasattr(value, "data_vars")  # a Dataset is a Mapping too
 
 
 def _eigenvalues(item: Any) -> np.ndarray:

@@ -138,8 +138,8 @@ def figure_of(ax: Axes) -> Figure:
 
 def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return colour, marker and dash by name; a preset has the same in every figure."""
-    taken = {_KNOWN[name][0] for name in names if name in _KNOWN}
-    free = cycle([colour for colour in COLOURS if colour not in taken])
+    preset_colours = {_KNOWN[name][0] for name in names if name in _KNOWN}
+    free = cycle([colour for colour in COLOURS if colour not in preset_colours])
     others = [name for name in names if name not in _KNOWN]
     looks = {
         name: (colour, marker, dash)

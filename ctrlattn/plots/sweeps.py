@@ -54,8 +54,8 @@ def value_map(
     ax = axes_of(None, height=3.6)
     ax.set_facecolor(_EMPTY)
     ax.grid(visible=False)
-    shown = np.ma.masked_invalid(values)
-    mesh = ax.pcolormesh(x.places, y.places, shown, shading="nearest", cmap="viridis", rasterized=True)
+    finite = np.ma.masked_invalid(values)
+    mesh = ax.pcolormesh(x.places, y.places, finite, shading="nearest", cmap="viridis", rasterized=True)
     figure_of(ax).colorbar(mesh, ax=ax, label=escape(name))
     if best is not None:
         look: dict[str, Any] = {
@@ -66,7 +66,7 @@ def value_map(
             "linestyle": "none",
         }
         ax.plot(x.places[best[1]], y.places[best[0]], label="best cell of the sweep", **look)
-    if np.ma.is_masked(shown):
+    if np.ma.is_masked(finite):
         ax.fill_between([], [], color=_EMPTY, label="no finite number")
     _mark(ax, x, "x")
     _mark(ax, y, "y")
@@ -109,8 +109,8 @@ def value_points(x: Ticks, values: Mapping[str, np.ndarray], best: int | None) -
     texts, places = (x.values, x.values) if x.places is x.values else np.unique(x.values, return_inverse=True)
     axis = Ticks(x.name, texts, x.log)
     for ax, (name, each) in zip(panels, values.items(), strict=True):
-        shown = np.isfinite(each)
-        ax.plot(places[shown], each[shown], linestyle="none", marker=".", ms=2, color=COLOURS[0], rasterized=True)
+        finite = np.isfinite(each)
+        ax.plot(places[finite], each[finite], linestyle="none", marker=".", ms=2, color=COLOURS[0], rasterized=True)
         if best is not None:
             ax.plot(places[best], each[best], marker="o", color="white", markeredgecolor="black", ms=6)
         ax.set(title=escape(name))

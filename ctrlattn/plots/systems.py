@@ -16,27 +16,27 @@ _EVEN = 240  # frequencies spread evenly, beside those that gather about poles a
 _INTEGRATOR = 1e-9  # a pole or zero this near to z = 1 (s = 0) stands for one there
 
 
-def open_loops(given: Any, a: Any, quantity: str) -> dict[str, Any]:
+def open_loops(systems: Any, a: Any, quantity: str) -> dict[str, Any]:
     """Return systems by name; of a Loop the transfer L(z) = C(z)/(z - alpha) of mode a, broken at the controller."""
     from ctrlattn.linear import loop_transfer
 
-    return _systems(given, a, quantity, loop_transfer)
+    return _systems(systems, a, quantity, loop_transfer)
 
 
-def closed_loops(given: Any, a: Any, quantity: str) -> dict[str, Any]:
+def closed_loops(systems: Any, a: Any, quantity: str) -> dict[str, Any]:
     """Return systems by name; of a Loop the closed loop of mode a, from beta r to the state."""
     from ctrlattn.linear import mode
 
-    return _systems(given, a, quantity, mode)
+    return _systems(systems, a, quantity, mode)
 
 
-def _systems(given: Any, a: Any, quantity: str, of_mode: Callable[[Loop, Any], Any]) -> dict[str, Any]:
-    refuse_loop_sequence(given, quantity)
-    named = dict(given) if isinstance(given, Mapping) else {"": given}
-    if not named:
+def _systems(item_or_items: Any, a: Any, quantity: str, of_mode: Callable[[Loop, Any], Any]) -> dict[str, Any]:
+    refuse_loop_sequence(item_or_items, quantity)
+    items = dict(item_or_items) if isinstance(item_or_items, Mapping) else {"": item_or_items}
+    if not items:
         raise InputError(f"{quantity} got an empty mapping: give one system, or {{name: system}}")
-    systems = {str(name): _system(item, a, quantity, of_mode) for name, item in named.items()}
-    if a is not None and not any(isinstance(item, Loop) for item in named.values()):
+    systems = {str(name): _system(item, a, quantity, of_mode) for name, item in items.items()}
+    if a is not None and not any(isinstance(item, Loop) for item in items.values()):
         raise InputError(f"{quantity}: a = {a} chooses the mode of a Loop, and no Loop was given")
     bases = {_base(system, quantity) for system in systems.values()}
     if len(bases) > 1:

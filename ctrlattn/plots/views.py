@@ -80,9 +80,9 @@ def _disk(disk: Any, **options: Any) -> Any:
             f"a disk margin of {len(disk.perturbation)} channels has no single Nyquist curve: "
             "loop_margins gives the disk of each channel"
         )
-    named = open_loops({"L": system}, None, "view")
-    _, values = response(named["L"], None, "view")
-    return nyquist_disk({"L": values}, {"L": disk}, discrete=sampling(named, "view") is not None, **options)
+    loops = open_loops({"L": system}, None, "view")
+    _, values = response(loops["L"], None, "view")
+    return nyquist_disk({"L": values}, {"L": disk}, discrete=sampling(loops, "view") is not None, **options)
 
 
 def _system_of(result: Any) -> Any:

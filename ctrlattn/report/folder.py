@@ -67,9 +67,9 @@ def write(
         progress(name, done, total)
         sections += sections_of(material)
     progress("pictures and files", total - 1, total)
-    shown = {} if panes is None else panes(material)
+    markups = {} if panes is None else panes(material)
     with together(folder, last=_PAGE) as stage:
-        summary = _save(stage, page, material, sections, shown, formats)
+        summary = _save(stage, page, material, sections, markups, formats)
     progress("done", total, total)
     return Report(folder / _PAGE, summary)
 
@@ -122,8 +122,8 @@ def _dataset(sections: Sequence[Section], facts: Mapping[str, Any]) -> "xr.Datas
 
     variables = {name: variable for section in sections for name, variable in section.variables.items()}
     texts = {name: json.dumps(results.json_ready(value)) for name, value in facts.items()}
-    about = {"schema_version": SCHEMA_VERSION, "ctrlattn": __version__, **texts}
-    return results.complete(xr.Dataset(variables, attrs=about))
+    attributes = {"schema_version": SCHEMA_VERSION, "ctrlattn": __version__, **texts}
+    return results.complete(xr.Dataset(variables, attrs=attributes))
 
 
 def _save_text(path: Path, text: str) -> None:

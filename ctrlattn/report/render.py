@@ -51,7 +51,7 @@ def render(
 
 def _sized(svg: str) -> Markup:
     """Make the drawing no wider than its letters are legible; its size in points gives way to that of the screen."""
-    head, _, rest = svg.partition(">")
+    head, _, body = svg.partition(">")
     width = re.search(r'viewBox="0 0 ([0-9.]+)', head)
     limit = f' style="max-width: {_LARGEST * float(width[1]):.0f}px"' if width else ""
-    return Markup(re.sub(r' (width|height)="[^"]*"', "", head) + f'{limit} aria-hidden="true">' + rest)
+    return Markup(re.sub(r' (width|height)="[^"]*"', "", head) + f'{limit} aria-hidden="true">' + body)

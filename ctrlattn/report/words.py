@@ -100,10 +100,10 @@ def layer_list(numbers: Iterable[int], noun: str = "layer") -> str:
     >>> layer_list([3]), layer_list([0, 1, 2, 5]), layer_list([], "depth")
     ('layer 3', 'layers 0–2 and 5', 'no depth')
     """
-    chosen = sorted(numbers)
-    if not chosen:
+    indices = sorted(numbers)
+    if not indices:
         return f"no {noun}"
-    starts = [n for n in chosen if n - 1 not in chosen]
-    ends = [n for n in chosen if n + 1 not in chosen]
+    starts = [n for n in indices if n - 1 not in indices]
+    ends = [n for n in indices if n + 1 not in indices]
     words = [f"{a}–{b}" if a < b else f"{a}" for a, b in zip(starts, ends, strict=True)]
-    return f"{noun}{'' if len(chosen) == 1 else 's'} {listed(words)}"
+    return f"{noun}{'' if len(indices) == 1 else 's'} {listed(words)}"

@@ -63,7 +63,7 @@ class Analysis(NamedTuple):
     seconds_together: float = 0.0  # nominal, of a cell among many; of each mode where it has modes
 
 
-def chosen(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def chosen(analyses: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the asked analyses with all of their options.
 
     Raises
@@ -76,16 +76,16 @@ def chosen(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     >>> chosen({"margins": {}})
     {'margins': {'mode': 1.0}}
     """
-    if not given:
+    if not analyses:
         raise InputError(f"a sweep needs at least one analysis: {', '.join(ANALYSES)}")
     result = {}
-    for name, options in given.items():
-        known = ANALYSES[require_known("analysis", name, ANALYSES)].options
+    for name, options in analyses.items():
+        defaults = ANALYSES[require_known("analysis", name, ANALYSES)].options
         if not isinstance(options, Mapping):
             raise InputError(f"analyses.{name}: must be a table of options, such as {{}}")
         for key in options:
-            require_known(f"option of {name}", key, known)
-        result[name] = {**known, **options}
+            require_known(f"option of {name}", key, defaults)
+        result[name] = {**defaults, **options}
         _require_options(name, result[name])
     return result
 
@@ -176,20 +176,20 @@ def _shares(many: Gains, _: Options) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _tokens(cell: Cell, _: Options) -> tuple[float, ...]:
-    asked = cell.configuration.simulation
-    x = np.random.default_rng(asked.seed).standard_normal((asked.tokens, asked.features))
+    simulation = cell.configuration.simulation
+    x = np.random.default_rng(simulation.seed).standard_normal((simulation.tokens, simulation.features))
     with np.errstate(all="ignore"):
-        state = simulate(cell.loop, x, asked.layers, record="last").state
+        state = simulate(cell.loop, x, simulation.layers, record="last").state
     if not np.all(np.isfinite(state)):
-        raise ArithmeticError(f"the state is not finite after {asked.layers} layers")
+        raise ArithmeticError(f"the state is not finite after {simulation.layers} layers")
     size = float(np.max(np.abs(state)))
     rms = size * float(np.sqrt(np.mean((state / size) ** 2))) if size else 0.0
     return float(mean_cosine(state / size if size else state)), rms
 
 
 def _hit_rate(cell: Cell, options: Options) -> tuple[float, ...]:
-    asked = cell.configuration.simulation
-    return (hit_rate(cell.loop, asked.layers, seed=asked.seed, **options),)
+    simulation = cell.configuration.simulation
+    return (hit_rate(cell.loop, simulation.layers, seed=simulation.seed, **options),)
 
 
 def _loss(cell: Cell, _: Options) -> tuple[float, ...]:

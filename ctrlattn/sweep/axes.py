@@ -189,7 +189,7 @@ def _sampled(axis: Axis, shares: np.ndarray) -> list[Value]:
     return [axis.values[i] for i in places.tolist()]
 
 
-def axis_of(path: str, given: Any, *, grid: bool) -> Axis:
+def axis_of(path: str, values: Any, *, grid: bool) -> Axis:
     """Make an axis from a list, a `Range`, or a table {from, to, steps, scale, whole}.
 
     Raises
@@ -202,35 +202,35 @@ def axis_of(path: str, given: Any, *, grid: bool) -> Axis:
     >>> axis_of("loop.controller.kp", {"from": 0, "to": 1, "steps": 3}, grid=True).values.grid()
     (0.0, 0.5, 1.0)
     """
-    if isinstance(given, Mapping):
-        given = _range(given)
-    if isinstance(given, Range):
-        if grid and given.steps is None:
+    if isinstance(values, Mapping):
+        values = _range(values)
+    if isinstance(values, Range):
+        if grid and values.steps is None:
             raise InputError("a grid needs steps, the number of its values")
-        return Axis(path, given)
-    if isinstance(given, np.ndarray):
-        given = given.tolist()
-    if not isinstance(given, list | tuple):
-        raise InputTypeError(f"an axis is a list of values or {{from, to, steps}}, got {shown(given)}")
-    if not given:
+        return Axis(path, values)
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
+    if not isinstance(values, list | tuple):
+        raise InputTypeError(f"an axis is a list of values or {{from, to, steps}}, got {shown(values)}")
+    if not values:
         raise InputError("a list of values must not be empty")
-    for value in given:
+    for value in values:
         if not isinstance(value, bool | int | float | str):
             raise InputTypeError(f"a value is a number, a text, or true or false, got {shown(value)}")
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"a value must be finite, got {value}")
-    if len(set(given)) < len(given):
+    if len(set(values)) < len(values):
         raise InputError("a value is given twice")
-    if len({isinstance(value, str) for value in given}) > 1:
+    if len({isinstance(value, str) for value in values}) > 1:
         raise InputError("values are all texts or all numbers")
-    return Axis(path, tuple(given))
+    return Axis(path, tuple(values))
 
 
-def _range(given: Mapping[str, Any]) -> Range:
-    known = {"from": "low", "to": "high", "steps": "steps", "scale": "scale", "whole": "whole"}
-    for key in given:
-        require_known("key", key, known)
-    missing = [key for key in ("from", "to") if key not in given]
+def _range(table: Mapping[str, Any]) -> Range:
+    names = {"from": "low", "to": "high", "steps": "steps", "scale": "scale", "whole": "whole"}
+    for key in table:
+        require_known("key", key, names)
+    missing = [key for key in ("from", "to") if key not in table]
     if missing:
         raise InputError(f"a range needs {' and '.join(missing)}")
-    return Range(**{known[key]: value for key, value in given.items()})
+    return Range(**{names[key]: value for key, value in table.items()})

@@ -58,16 +58,16 @@ class Cell:
     @property
     def modes(self) -> np.ndarray:
         """Eigenvalues of the recorded attention, (m,)."""
-        asked = self.options("recording")
-        return recorded_modes(str(asked["source"]), asked["layer"], asked["head"])
+        options = self.options("recording")
+        return recorded_modes(str(options["source"]), options["layer"], options["head"])
 
     def loss(self) -> float:
         """Return the mean next-token loss of the cell's network on its text, in nats per token."""
         from ctrlattn import checkpoints
 
-        asked = self.options("checkpoint")
-        network = _network(asked["source"], asked["device"], asked["dtype"])
-        windows = _windows(asked["source"], asked["text"], asked["tokens"], asked["window"])
+        options = self.options("checkpoint")
+        network = _network(options["source"], options["device"], options["dtype"])
+        windows = _windows(options["source"], options["text"], options["tokens"], options["window"])
         if "span" in self.tables:
             network = checkpoints.repeat(network, **self.repetition())
         import torch
@@ -92,8 +92,8 @@ class Cell:
         if table not in self.tables:
             raise InputError(f"{table}: this analysis needs a table [{table}]")
         options = {**KEYS[table], **self.tables[table]}
-        needed = {"checkpoint": ("source", "text"), "span": ("first",)}.get(table, ())
-        for key in needed:
+        required = {"checkpoint": ("source", "text"), "span": ("first",)}.get(table, ())
+        for key in required:
             if options[key] is None:
                 raise InputError(f"{table}.{key}: has to be given")
         return options
@@ -136,10 +136,10 @@ def _put(tables: dict[str, Any], path: str, value: Any) -> None:
 
 def require_tables(tables: Mapping[str, Any]) -> None:
     """Raise InputError for a key that a table beside [loop] and [simulation] has not, or a value of another type."""
-    for name, known in KEYS.items():
+    for name, keys in KEYS.items():
         for key, value in tables.get(name, {}).items():
-            if key not in known:
-                raise InputError(f"{name}.{key}: unknown key: {did_you_mean(key, known)}")
+            if key not in keys:
+                raise InputError(f"{name}.{key}: unknown key: {did_you_mean(key, keys)}")
             _require_value(f"{name}.{key}", key, value)
 
 
@@ -178,8 +178,8 @@ def recorded_modes(source: str, layer: int | None, head: int | None) -> np.ndarr
         for name, size, index in zip(("layer", "head"), attention.shape, (layer, head), strict=False):
             if index is not None:
                 require_whole(f"recording.{name}", index, least=0, most=size - 1)
-        chosen = attention[slice(None) if layer is None else [layer]][:, slice(None) if head is None else [head]]
-        matrices = chosen.reshape(-1, *chosen.shape[-2:])
+        selection = attention[slice(None) if layer is None else [layer]][:, slice(None) if head is None else [head]]
+        matrices = selection.reshape(-1, *selection.shape[-2:])
         spectra.append(attention_spectrum(matrices[np.all(np.isfinite(matrices), axis=(-2, -1))]).ravel())
     modes = np.concatenate(spectra)
     if not len(modes):

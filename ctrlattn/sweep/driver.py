@@ -79,18 +79,18 @@ def swept(
     if workers is not None and scheduler is not None:
         raise InputError("--workers are processes of this machine, --scheduler is a cluster: give one of them")
     workers = 1 if workers is None else require_whole("workers", workers)
-    asked = spec_or_file if isinstance(spec_or_file, spec.Spec) else spec.load(spec_or_file)
+    sweep_spec = spec_or_file if isinstance(spec_or_file, spec.Spec) else spec.load(spec_or_file)
     claim(out)
-    plan = judged(asked, out, here=scheduler is None)
+    plan = judged(sweep_spec, out, here=scheduler is None)
     folder = work_folder(Path(out), plan.mark, progress)
     store = output_directory(folder / "cells")
     missing = [index for index in range(plan.batches) if not _is_done(plan, store, index)]
-    shown = _Shown(plan, plan.batches - len(missing), progress)
+    steps = _Shown(plan, plan.batches - len(missing), progress)
     for index, content in _computed(plan, missing, workers, scheduler):
         with atomic(_file(store, index)) as path:
             path.write_bytes(content)
-        shown.another()
-    dataset = collected(plan, asked, (_file(store, index).read_bytes() for index in range(plan.batches)))
+        steps.another()
+    dataset = collected(plan, sweep_spec, (_file(store, index).read_bytes() for index in range(plan.batches)))
     results.save(folder / "results.nc", dataset)
     return folder, dataset
 

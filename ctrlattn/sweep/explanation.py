@@ -68,5 +68,5 @@ def _options(name: str) -> str:
 
 
 def _key(name: str, value: object) -> str:
-    given = "..." if value is None else f'"{value}"' if isinstance(value, str) else value
-    return f"{name} = {given}"
+    text = "..." if value is None else f'"{value}"' if isinstance(value, str) else value
+    return f"{name} = {text}"

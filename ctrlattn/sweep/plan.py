@@ -144,7 +144,7 @@ def plan_of(spec: Spec) -> Plan:
     if not spec.axes:
         raise InputError("axes: a sweep needs at least one axis, such as loop.controller.kp = [0.4, 0.8]")
     analyses = chosen(spec.analyses)
-    axes = tuple(_axis(path, given, grid=spec.sample is None) for path, given in spec.axes.items())
+    axes = tuple(_axis(path, values, grid=spec.sample is None) for path, values in spec.axes.items())
     space = Space(axes, spec.sample)  # type: ignore[arg-type]
     if space.cells > _MOST_CELLS:
         raise InputError(
@@ -188,30 +188,30 @@ def judged(spec: Spec, out: str | os.PathLike[str], *, here: bool = True) -> Pla
 def _require_devices(plan: Plan) -> None:
     """Raise InputError for a device of the table or of the axis that this machine does not have."""
     axes = {axis.path: axis.corners() for axis in plan.space.axes}
-    asked = axes.get("checkpoint.device", (plan.tables.get("checkpoint", {}).get("device", "cpu"),))
-    for name in asked:
+    names = axes.get("checkpoint.device", (plan.tables.get("checkpoint", {}).get("device", "cpu"),))
+    for name in names:
         devices.require_here(str(name))
 
 
-def _axis(path: str, given: Any, *, grid: bool) -> Axis:
-    table, _, rest = path.partition(".")
+def _axis(path: str, values: Any, *, grid: bool) -> Axis:
+    table, _, key_path = path.partition(".")
     try:
-        if table not in TABLES or not rest:
+        if table not in TABLES or not key_path:
             raise InputError(f"a path begins with a table, {did_you_mean(table, TABLES)}, such as loop.controller.kp")
-        _require_path(table, rest)
-        return axis_of(path, given, grid=grid)
+        _require_path(table, key_path)
+        return axis_of(path, values, grid=grid)
     except InputError as error:
         raise type(error)(f"axes.{path}: {error}") from error
 
 
-def _require_path(table: str, rest: str) -> None:
+def _require_path(table: str, key_path: str) -> None:
     """Raise InputError for a path whose keys no configuration has."""
     from ctrlattn.config.schema import LoopModel, SimulationModel
 
-    known = {"loop": LoopModel.model_fields, "simulation": SimulationModel.model_fields, **KEYS}[table]
-    key, *deeper = rest.split(".")
-    if key not in known:
-        raise InputError(f"unknown key {key}: {did_you_mean(key, known)}")
+    keys = {"loop": LoopModel.model_fields, "simulation": SimulationModel.model_fields, **KEYS}[table]
+    key, *deeper = key_path.split(".")
+    if key not in keys:
+        raise InputError(f"unknown key {key}: {did_you_mean(key, keys)}")
     if deeper and key not in ("predictor", "controller", "normalizer"):
         raise InputError(f"{table}.{key} has no parts")
 
@@ -253,15 +253,15 @@ def _judged_network(cell: Cell) -> list[Path]:
     from ctrlattn.checkpoints.network.repeated_span import require_loop
     from ctrlattn.checkpoints.network.text import token_ids
 
-    asked = cell.options("checkpoint")
-    said = description(asked["source"])
-    words = words_of(asked["text"])
-    ids = token_ids(said, words, most=asked["tokens"])
-    if len(ids) < asked["window"]:
-        raise InputError(f"checkpoint.text: has {len(ids)} tokens, fewer than one window of {asked['window']}")
+    options = cell.options("checkpoint")
+    said = description(options["source"])
+    words = words_of(options["text"])
+    ids = token_ids(said, words, most=options["tokens"])
+    if len(ids) < options["window"]:
+        raise InputError(f"checkpoint.text: has {len(ids)} tokens, fewer than one window of {options['window']}")
     if "span" in cell.tables:
         span = cell.repetition()
         require_loop(span["layers"], span["passes"], span["controller"], span["recall"], said.layers)
-    texts = [Path(asked["text"])] if os.path.isfile(asked["text"]) else []
+    texts = [Path(options["text"])] if os.path.isfile(options["text"]) else []
     folder = Path(said.folder)
     return texts + sorted(path for path in folder.glob("*") if path.is_file() and not path.name.startswith("."))

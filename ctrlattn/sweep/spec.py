@@ -124,10 +124,10 @@ def loads(text: str) -> Spec:
     ctrlattn.InputError: axis: unknown key: did you mean 'axes'?
     """
     table = parse_toml(text)
-    known = [f.name for f in fields(Spec)]
+    names = [f.name for f in fields(Spec)]
     for key in table:
-        if key not in known:
-            raise InputError(f"{key}: unknown key: {did_you_mean(key, known)}")
+        if key not in names:
+            raise InputError(f"{key}: unknown key: {did_you_mean(key, names)}")
     for key in ("axes", "analyses"):
         if key not in table:
             raise InputError(f"{key}: a sweep needs a table [{key}]")
@@ -178,14 +178,14 @@ def as_json(spec: Spec) -> str:
         raise InputError(f"a sweep holds finite numbers, texts, lists and tables alone: {error}") from None
 
 
-def _sample(given: Mapping[str, Any]) -> Sample:
-    for key in given:
+def _sample(table: Mapping[str, Any]) -> Sample:
+    for key in table:
         require_known("key of sample", key, [f.name for f in fields(Sample)])
-    missing = [key for key in ("method", "cells") if key not in given]
+    missing = [key for key in ("method", "cells") if key not in table]
     if missing:
         raise InputError(f"sample: needs {' and '.join(missing)}")
     try:
-        return Sample(**given)
+        return Sample(**table)
     except InputError as error:
         raise InputError(f"sample: {error}") from error
 

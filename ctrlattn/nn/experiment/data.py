@@ -166,11 +166,11 @@ def characters(name: str, text: str, context: int, windows: tuple[int, int, int]
     """
     if len(text) < blocks * (context + 1):
         raise InputError(f"{name}: {len(text)} characters are too few for {blocks} blocks of {context + 1}")
-    known, ids = np.unique(list(text), return_inverse=True)
+    alphabet, ids = np.unique(list(text), return_inverse=True)
     pieces = np.array_split(ids, blocks)
     parts = ([p for i, p in enumerate(pieces) if i % 10 < 8], pieces[8::10], pieces[9::10])
     cut = [_windows(np.concatenate(p), context, n) for p, n in zip(parts, windows, strict=True)]
-    return Data(name, len(known), cut[0], cut[1], cut[2])
+    return Data(name, len(alphabet), cut[0], cut[1], cut[2])
 
 
 def _windows(ids: np.ndarray, context: int, count: int) -> Part:

@@ -72,9 +72,9 @@ class Images(Sequence[torch.Tensor]):
         return self._read(rows, draws)
 
     def _read(self, rows: Any, draws: np.ndarray | None) -> torch.Tensor:
-        chosen = np.arange(len(self.files))[rows.numpy() if isinstance(rows, torch.Tensor) else rows]
+        indices = np.arange(len(self.files))[rows.numpy() if isinstance(rows, torch.Tensor) else rows]
         with ThreadPoolExecutor(_THREADS) as pool:
-            images = list(pool.map(self._image, chosen, [None] * len(chosen) if draws is None else draws))
+            images = list(pool.map(self._image, indices, [None] * len(indices) if draws is None else draws))
         pixels = np.stack(images) if images else np.zeros((0, self.side, self.side, 3), np.uint8)
         return torch.as_tensor(pixels).permute(0, 3, 1, 2).contiguous().float() / 255
 

@@ -67,8 +67,8 @@ class Plan:
 
     def settings_of(self, arm: str, seed: int) -> RunSettings:
         """Return the settings of one run; those of the data set hold where the plan gives none."""
-        own = {"rate": self.rates[arm]} if arm in self.rates else {}
-        return settings_of(self.data, {**self.settings, **own}, arm, seed)
+        rate = {"rate": self.rates[arm]} if arm in self.rates else {}
+        return settings_of(self.data, {**self.settings, **rate}, arm, seed)
 
 
 def plan_of(data: str, **changes: Any) -> Plan:
@@ -147,10 +147,10 @@ def read_plan(path: Path, data: str | None = None) -> Plan:
 def _plan_from(table: dict[str, Any], data: str | None) -> Plan:
     """Return the plan of a parsed file."""
     require_keys("plan", table, {f.name for f in fields(Plan)})
-    named = table.pop("data", data)
-    if named is None:
+    data_name = table.pop("data", data)
+    if data_name is None:
         raise InputError(f"data must say what to train on: {', '.join(SIZES)} or a directory of images")
-    if data not in (None, named):
+    if data not in (None, data_name):
         raise InputError(f"this is not a plan for {data}")
     tests = table.pop("tests", [])
     for k, test in enumerate(tests):
@@ -163,7 +163,7 @@ def _plan_from(table: dict[str, Any], data: str | None) -> Plan:
                 raise InputError(f"tests[{k}].{name} must be a word, got {test[name]!r}")
     lists = {name: table.pop(name) for name in ("arms", "seeds") if name in table}
     lists = {name: tuple(value) if isinstance(value, list) else value for name, value in lists.items()}
-    return plan_of(named, tests=tuple(Claim(**test) for test in tests), **lists, **table)
+    return plan_of(data_name, tests=tuple(Claim(**test) for test in tests), **lists, **table)
 
 
 def require_room(plan: Plan) -> None:

@@ -91,8 +91,8 @@ def _read(file: Path, progress: Progress) -> dict[str, Any]:
         return {}
     try:
         run = read_json(file)
-        rest = {key: run[key] for key in run if key not in (_DIGEST, _RECORD)} if isinstance(run, dict) else None
-        if rest is not None and run.get(_DIGEST) in (None, digest(rest)):  # earlier versions wrote no digest
+        content = {key: run[key] for key in run if key not in (_DIGEST, _RECORD)} if isinstance(run, dict) else None
+        if content is not None and run.get(_DIGEST) in (None, digest(content)):  # earlier versions wrote no digest
             return run
     except InputError:
         pass

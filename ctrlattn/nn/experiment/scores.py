@@ -51,15 +51,15 @@ def score(model: Network, data: Data, seed: int = 0) -> dict[str, float]:
     if data.is_text:
         return {"loss": loss, "perplexity": perplexity(loss)}
     generator = torch.Generator().manual_seed(seed)
-    right: dict[str, int] = {}
+    hits_by_name: dict[str, int] = {}
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     for some in data.test.batches(AT_ONCE):
         for name, hits in _right(model, data, some, generator).items():
-            right[name] = right.get(name, 0) + hits
+            hits_by_name[name] = hits_by_name.get(name, 0) + hits
     for parameter in model.parameters():
         parameter.requires_grad_(True)
-    return {"loss": loss, **{name: hits / len(data.test.targets) for name, hits in right.items()}}
+    return {"loss": loss, **{name: hits / len(data.test.targets) for name, hits in hits_by_name.items()}}
 
 
 def _right(model: Network, data: Data, part: Part, generator: torch.Generator) -> dict[str, int]:

@@ -143,10 +143,10 @@ def require_positive_setting(name: str, value: Any, *, least: float | None = Non
         raise InputError(f"{name} must be positive and finite, got {value!r}")
 
 
-def require_keys(where: str, table: Any, known: Collection[str]) -> None:
+def require_keys(where: str, table: Any, keys: Collection[str]) -> None:
     """Raise InputError unless it is a table, and each of its names is known."""
     if not isinstance(table, Mapping):
         raise InputError(f"{where} must be a table of names and values, got {table!r}")
     for name in table:
-        if name not in known:
-            raise InputError(f"{where} has no {name!r}: {did_you_mean(name, sorted(known))}")
+        if name not in keys:
+            raise InputError(f"{where} has no {name!r}: {did_you_mean(name, sorted(keys))}")

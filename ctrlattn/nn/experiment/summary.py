@@ -24,9 +24,9 @@ def value_of(run: dict[str, Any], score: str) -> float:
     place, _, name = score.rpartition(".") if score.startswith("untrained.") else ("trained", "", score)
     values = run["scores"] if place == "trained" and name in run["scores"] else run[place]
     if not isinstance(values.get(name), int | float | str):
-        known = [*run["scores"], *(key for key in run["trained"] if key.endswith(("_final", "_slope")))]
+        names = [*run["scores"], *(key for key in run["trained"] if key.endswith(("_final", "_slope")))]
         raise InputError(
-            f"unknown score {score!r}: known are {', '.join(known)}, and measures over depth after 'untrained.'"
+            f"unknown score {score!r}: known are {', '.join(names)}, and measures over depth after 'untrained.'"
         )
     return float(values[name])
 

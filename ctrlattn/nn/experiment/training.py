@@ -110,22 +110,22 @@ def _fit(model: Network, data: Data, settings: RunSettings, progress: Progress) 
     valid: list[float] = []
     good = _copy(model)
     for epoch in range(settings.epochs):
-        seen = []
+        batch_losses = []
         for step, rows in enumerate(np.array_split(order.permutation(len(data.train.targets)), steps)):
             mine, draws = (data_parallel.share_of(each) for each in (rows, cuts.random((len(rows), 5))))
             loss = loss_of(together, data, data.train.take(mine, draws))
             loss = loss * data_parallel.weight_of(rows) if data_parallel.count() > 1 else loss
-            seen.append(data_parallel.mean(loss))
-            if not math.isfinite(seen[-1]):
+            batch_losses.append(data_parallel.mean(loss))
+            if not math.isfinite(batch_losses[-1]):
                 model.load_state_dict(good)
-                where = f"epoch {epoch + 1}, step {step + 1} of {steps}: the loss is {seen[-1]}"
+                where = f"epoch {epoch + 1}, step {step + 1} of {steps}: the loss is {batch_losses[-1]}"
                 return Fit(losses, valid, "not finite", where)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-        losses.append(float(np.mean(seen)))
+        losses.append(float(np.mean(batch_losses)))
         valid.append(mean_loss(model, data, data.valid))
         good = _copy(model) if math.isfinite(valid[-1]) else good
         line = f"epoch {epoch + 1}/{settings.epochs}, loss {losses[-1]:.3f}, held out {valid[-1]:.3f}"

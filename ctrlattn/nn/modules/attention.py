@@ -149,10 +149,10 @@ class ControlledAttention(torch.nn.Module):
         q, k, v = self.project(x)
         if padding is not None and self.mixing is not None and not self.mixing.masks:
             raise InputError(f"{type(self.mixing).__name__} mixes all tokens: it takes no padding")
-        own, first = v, depth_state
+        new_values, first = v, depth_state
         if self.mixing is not None and first is not None:
             v = self.mixing.values(v, self._unrepeated(first.reference).to(v.dtype))
-        u, depth_state = control_values(self.tracking, self.repeat(own), depth_state)
+        u, depth_state = control_values(self.tracking, self.repeat(new_values), depth_state)
         k, v = (k, v) if past is None else (torch.cat([old, new], -3) for old, new in zip(past, (k, v), strict=True))
         mask, is_causal = self._mask(x.shape[-2], k.shape[-3], padding, x.device)
         heads = (t.transpose(-2, -3) for t in (q, self.repeat(k), self.repeat(v)))
@@ -193,27 +193,27 @@ class ControlledAttention(torch.nn.Module):
         return t[..., :: self.heads // self.kv_heads, :]
 
     def _mask(
-        self, n: int, seen: int, padding: torch.Tensor | None, device: torch.device
+        self, n: int, total: int, padding: torch.Tensor | None, device: torch.device
     ) -> tuple[torch.Tensor | None, bool]:
-        """Return (mask, is_causal) for n queries that are the last of `seen` tokens."""
+        """Return (mask, is_causal) for n queries that are the last of `total` tokens."""
         if padding is None and (not self.causal or n == 1):
             return None, False
-        if padding is None and n == seen:
+        if padding is None and n == total:
             return None, True
         if padding is None:
-            return torch.ones(n, seen, dtype=torch.bool, device=device).tril(seen - n), False
-        if padding.dtype != torch.bool or padding.shape[-1] != seen:
+            return torch.ones(n, total, dtype=torch.bool, device=device).tril(total - n), False
+        if padding.dtype != torch.bool or padding.shape[-1] != total:
             raise InputError(
-                f"padding must be bool (..., {seen}), True where there is a token, got {padding.dtype} "
+                f"padding must be bool (..., {total}), True where there is a token, got {padding.dtype} "
                 f"{tuple(padding.shape)}"
             )
         visible = padding[..., None, None, :]
         if not self.causal:
             return visible, False
         # A padded query reads itself, since the softmax of an empty row is nan.
-        own = torch.ones(n, seen, dtype=torch.bool, device=device).triu(seen - n)
-        past = torch.ones(n, seen, dtype=torch.bool, device=device).tril(seen - n)
-        return (past & visible) | (past & own), False
+        causal = torch.ones(n, total, dtype=torch.bool, device=device).triu(total - n)
+        past = torch.ones(n, total, dtype=torch.bool, device=device).tril(total - n)
+        return (past & visible) | (past & causal), False
 
 
 def control_values(

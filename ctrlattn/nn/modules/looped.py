@@ -60,8 +60,8 @@ class TiedLayer(torch.nn.Module):
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         """Map (..., *grid, d) to (..., *grid, d)."""
-        seen = neighbours(_norm(h) if self.inner else h, self.axes)
-        h = h + self.fc2(gelu(self.fc1(seen)))
+        neighbourhood = neighbours(_norm(h) if self.inner else h, self.axes)
+        h = h + self.fc2(gelu(self.fc1(neighbourhood)))
         return _norm(h) if self.outer else h
 
 
@@ -130,9 +130,9 @@ class LoopedNetwork(torch.nn.Module):
         require_whole("layers", layers, most=MOST_LAYERS)
         require_whole("axes", axes, most=MOST_AXES)
         words = {"norm": (norm, NormPlace), "injection": (injection, Injection)}
-        for name, (word, known) in {**words, "discretisation": (discretisation, Discretisation)}.items():
-            if word not in get_args(known):
-                raise InputError(f"{name} must be one of {', '.join(get_args(known))}, got {word!r}")
+        for name, (word, literal) in {**words, "discretisation": (discretisation, Discretisation)}.items():
+            if word not in get_args(literal):
+                raise InputError(f"{name} must be one of {', '.join(get_args(literal))}, got {word!r}")
         self.axes, self.pooled, self.injection, self.discretisation = axes, pooled, injection, discretisation
         self.embed = torch.nn.Linear(features, dim)
         self.layers = torch.nn.ModuleList(TiedLayer(dim, hidden, axes, norm) for _ in range(layers))
@@ -172,9 +172,9 @@ class LoopedNetwork(torch.nn.Module):
             return lambda h: h
         if self.injection == "add":
             return lambda h: h + e
-        carried, write = hold(torch, self.decay, self.log_step.exp(), self.into, self.discretisation)
-        written = write * e
-        return lambda h: carried * h + written
+        A, write = hold(torch, self.decay, self.log_step.exp(), self.into, self.discretisation)
+        Be = write * e
+        return lambda h: A * h + Be
 
     def states(self, inputs: torch.Tensor, law: Passes | None = None) -> Iterator[torch.Tensor]:
         """Yield h_0, h_1, ..., without end; the consumer decides how many passes are made."""

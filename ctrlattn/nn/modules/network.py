@@ -38,19 +38,19 @@ class Network(torch.nn.Module):
         InputError
             A name is missing or unexpected (if strict), or a shape differs. The message says the first and how many.
         """
-        own = self.state_dict()
+        state = self.state_dict()
         if strict:
-            given = {_identity(own[name]): value for name, value in state_dict.items() if name in own}
-            twins = {name: given[_identity(t)] for name, t in own.items() if _identity(t) in given}
+            values = {_identity(state[name]): value for name, value in state_dict.items() if name in state}
+            twins = {name: values[_identity(t)] for name, t in state.items() if _identity(t) in values}
             state_dict = {**twins, **state_dict}
         wrong = [
-            f"{name} is {tuple(value.shape)}, the network has {tuple(own[name].shape)}"
+            f"{name} is {tuple(value.shape)}, the network has {tuple(state[name].shape)}"
             for name, value in state_dict.items()
-            if name in own and value.shape != own[name].shape
+            if name in state and value.shape != state[name].shape
         ]
         if strict:
-            wrong += [f"{name} is missing" for name in own if name not in state_dict]
-            wrong += [f"{name} is not in the network" for name in state_dict if name not in own]
+            wrong += [f"{name} is missing" for name in state if name not in state_dict]
+            wrong += [f"{name} is not in the network" for name in state_dict if name not in state]
         if wrong:
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
             raise InputError(f"this state dict does not fit {type(self).__name__}: {wrong[0]}{more}")

@@ -73,15 +73,15 @@ def pass_radius(f: Map, h: torch.Tensor, *, rounds: int = 4, generator: torch.Ge
             v = _orthonormal(torch.func.jvp(f, (both,), (v,))[1])
             w = _orthonormal(torch.func.vjp(f, both)[1](w)[0])
         pulled = torch.func.vjp(f, both)[1](w)[0]
-    moved = torch.func.jvp(f, (both,), (v,))[1]
-    v, w, moved, pulled = (each.reshape(count, len(h), size).movedim(0, -1) for each in (v, w, moved, pulled))
+    Jv = torch.func.jvp(f, (both,), (v,))[1]
+    v, w, Jv, pulled = (each.reshape(count, len(h), size).movedim(0, -1) for each in (v, w, Jv, pulled))
     with torch.no_grad():
-        value, y, residual = _ritz(v, moved)
+        value, y, residual = _ritz(v, Jv)
         x, z = _combined(v, y), _left(w, pulled, value)
-        crossed = _dot(z, x)
+        overlap = _dot(z, x)
         # Where the left vector misses the right one, the right one alone still gives the value.
-        z = torch.where((crossed.abs() > _MISSED)[:, None], z, x)
-    return Radius((_dot(z, _combined(moved, y)) / _dot(z, x)).abs(), residual)
+        z = torch.where((overlap.abs() > _MISSED)[:, None], z, x)
+    return Radius((_dot(z, _combined(Jv, y)) / _dot(z, x)).abs(), residual)
 
 
 def squared_norm(f: Map, h: torch.Tensor, *, probes: int = 1, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -115,8 +115,8 @@ def squared_norm(f: Map, h: torch.Tensor, *, probes: int = 1, generator: torch.G
     prepare_forward()
     many = h.detach().expand(require_whole("probes", probes), *h.shape).clone()
     signs = (torch.randint(0, 2, many.shape, generator=generator) * 2 - 1).to(h)
-    moved = torch.func.jvp(f, (many,), (signs,))[1]
-    return moved.flatten(2).square().sum(-1).mean(0)
+    Jv = torch.func.jvp(f, (many,), (signs,))[1]
+    return Jv.flatten(2).square().sum(-1).mean(0)
 
 
 def _orthonormal(v: torch.Tensor) -> torch.Tensor:
@@ -125,14 +125,14 @@ def _orthonormal(v: torch.Tensor) -> torch.Tensor:
     return torch.linalg.qr(flat)[0].movedim(-1, 0).reshape(v.shape)
 
 
-def _ritz(v: torch.Tensor, moved: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _ritz(v: torch.Tensor, Jv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return (lambda, y, |J x - lambda x|) of each sample's dominant Ritz pair x = V y.
 
     A second direction that has not settled has Ritz values of its own, as large as the field of values of J; so the
     largest counts among those whose residual is small, and the one of least residual where none is.
     """
-    values, vectors = torch.linalg.eig(v.mT @ moved)
-    off = (moved.to(values.dtype) @ vectors - v.to(values.dtype) @ vectors * values[:, None]).norm(dim=1)
+    values, vectors = torch.linalg.eig(v.mT @ Jv)
+    off = (Jv.to(values.dtype) @ vectors - v.to(values.dtype) @ vectors * values[:, None]).norm(dim=1)
     settled = off <= _SETTLED * values.abs()
     rank = torch.where(settled, values.abs(), -off)
     at = rank.argmax(-1)

@@ -125,8 +125,8 @@ class ShapedAttention(_Plain):
 
     def forward(self, read: Read, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Map (..., heads, n, D) to (..., heads, n, D)."""
-        own = v[..., -q.shape[-2] :, :]  # with a cache there are more values than queries, which are the last
-        return own + read(q, k, v) - uniform(read, q, k, v)
+        identity = v[..., -q.shape[-2] :, :]  # with a cache there are more values than queries, which are the last
+        return identity + read(q, k, v) - uniform(read, q, k, v)
 
 
 class Differential(_Plain):

@@ -82,13 +82,13 @@ class Wrapped:
     def _end(self, module: Any, arguments: Any, output: Any) -> None:
         self._pass.open, self._pass.depth_state, self._pass.values = False, None, None
 
-    def _read(self, module: Any, arguments: Any, given: torch.Tensor) -> None:
+    def _read(self, module: Any, arguments: Any, values: torch.Tensor) -> None:
         if not getattr(self._pass, "open", False):
             raise RuntimeError(
                 "a wrapped layer was called outside a forward pass of its model (alone, or again by gradient "
                 "checkpointing): its control depends on the layers before; remove the controller first"
             )
-        self._pass.values = given
+        self._pass.values = values
 
     def _adder(self, entry: _Entry) -> Any:
         """Return a hook that computes u from the values of this layer and adds it to what the output map reads."""
@@ -178,7 +178,7 @@ def _entries(model: Any, places: Places | None) -> list[_Entry]:
         raise InputError(f"{type(model).__name__} cannot be wrapped: {fault}")
     heads = model.config.num_attention_heads
     pairs = [(at(layer, places.value), at(layer, places.output)) for layer in at(model.base_model, places.layers)]
-    return [_Entry(value, out, places.fused, heads, _features(out)[0] // heads) for value, out in pairs]
+    return [_Entry(value, o, places.fused, heads, _features(o)[0] // heads) for value, o in pairs]
 
 
 def _seen(model: Any) -> list[_Entry]:

@@ -52,7 +52,7 @@ def signed_scale(ax: Axes) -> None:
     if reach <= 2 * _LINEAR:
         return
     ax.set_yscale("symlog", linthresh=_LINEAR)
-    shown = [v for v in _TICKS if _LINEAR / 2 <= v <= reach]
-    ax.set_yticks([v for v in (*(-v for v in shown[::-1]), 0.0, *shown) if low <= v <= high])
+    ticks = [v for v in _TICKS if _LINEAR / 2 <= v <= reach]
+    ax.set_yticks([v for v in (*(-v for v in ticks[::-1]), 0.0, *ticks) if low <= v <= high])
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.yaxis.set_minor_locator(NullLocator())

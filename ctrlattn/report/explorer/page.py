@@ -160,8 +160,8 @@ def _file(name: str) -> str:
 
 def _laws() -> list[dict[str, Any]]:
     """Return the named loops that the page's equations describe: linear, in parallel order, with a PID or nothing."""
-    named = {name: presets.describe(name) for name in presets.names()}
-    return [{"name": name, "summary": p.summary, **_gains(p.loop)} for name, p in named.items() if _linear(p.loop)]
+    entries = {name: presets.describe(name) for name in presets.names()}
+    return [{"name": name, "summary": p.summary, **_gains(p.loop)} for name, p in entries.items() if _linear(p.loop)]
 
 
 def _linear(loop: Loop) -> bool:

@@ -131,8 +131,8 @@ def _explained(study: "Study") -> list[Section]:
 
 
 def _cost(study: "Study") -> list[Section]:
-    lost = study.recovered
-    if lost is None:
+    losses = study.recovered
+    if losses is None:
         return [
             Section(
                 "cost",
@@ -141,34 +141,34 @@ def _cost(study: "Study") -> list[Section]:
             )
         ]
     rows = (
-        ("the signal itself", number(lost.clean, 3)),
-        ("its reconstruction", number(lost.reconstructed, 3)),
-        ("its mean", number(lost.mean, 3)),
-        ("nothing", number(lost.zero, 3)),
+        ("the signal itself", number(losses.clean, 3)),
+        ("its reconstruction", number(losses.reconstructed, 3)),
+        ("its mean", number(losses.mean, 3)),
+        ("nothing", number(losses.zero, 3)),
     )
-    told = (
-        f"{percent(lost.share)} of what the mean in its place would cost is recovered"
-        if np.isfinite(lost.share)
+    words = (
+        f"{percent(losses.share)} of what the mean in its place would cost is recovered"
+        if np.isfinite(losses.share)
         else "The mean in its place costs nothing, so that there is no share"
     )
-    more = f"; the reconstruction costs {number(lost.reconstructed - lost.clean, 3)} nats per token"
-    spread = f" (standard error {number(lost.standard_error, 3)})" if np.isfinite(lost.standard_error) else ""
+    more = f"; the reconstruction costs {number(losses.reconstructed - losses.clean, 3)} nats per token"
+    spread = f" (standard error {number(losses.standard_error, 3)})" if np.isfinite(losses.standard_error) else ""
     return [
         Section(
             key="cost",
-            title=f"Its reconstruction costs {number(lost.reconstructed - lost.clean, 3)} nats per token",
-            sentences=(f"{told}{more}{spread}.",),
+            title=f"Its reconstruction costs {number(losses.reconstructed - losses.clean, 3)} nats per token",
+            sentences=(f"{words}{more}{spread}.",),
             tables=(
                 Table(("in the signal's place", "loss, nats per token"), rows, "Next-token loss on held-out text"),
             ),
-            numbers=lost._asdict(),
+            numbers=losses._asdict(),
         )
     ]
 
 
 def _features(study: "Study") -> list[Section]:
     frequency, purity, random = study.quality.frequency, study.purity, study.purity_of_random
-    known = np.isfinite(purity)
+    finite = np.isfinite(purity)
     dead = int(np.sum(frequency == 0))
     verb = "occurs" if dead == 1 else "occur"
     sentences = [
@@ -177,11 +177,11 @@ def _features(study: "Study") -> list[Section]:
         f"features.html beside this page shows {count(len(study.texts), 'feature')}, drawn at random among those that "
         "occur, with the texts on which each is most active.",
     ]
-    if known.any():
+    if finite.any():
         sentences.insert(
             1,
-            f"Of the median feature, {percent(float(np.median(purity[known])))} of the activation falls on one token; "
-            f"with the tokens in random order, {percent(float(np.median(random[known])))} (features that at least ten "
+            f"Of the median feature, {percent(float(np.median(purity[finite])))} of the activation falls on one token; "
+            f"with the tokens in random order, {percent(float(np.median(random[finite])))} (features that at least ten "
             "tokens have). This measures how easily features can be named, and does not judge their meaning.",
         )
     return [
@@ -192,8 +192,8 @@ def _features(study: "Study") -> list[Section]:
             pictures=(Picture("frequency", "How often features occur", figure_of(feature_frequency(frequency))),),
             numbers={
                 "dead": study.quality.dead,
-                "purity_median": float(np.median(purity[known])) if known.any() else None,
-                "purity_of_random_median": float(np.median(random[known])) if known.any() else None,
+                "purity_median": float(np.median(purity[finite])) if finite.any() else None,
+                "purity_of_random_median": float(np.median(random[finite])) if finite.any() else None,
                 "shown": [text.feature for text in study.texts],
             },
             variables={

@@ -167,7 +167,7 @@ def _forecast(study: "LoopStudy") -> list[Section]:
     edges = {_WORDS[name]: 1 + law.recall for name, law in laws.items()}
     outcome = {name: reached(law, modes.eigenvalues, modes.off) for name, law in laws.items()}
     unstable = {name: int(np.sum(disks.unstable)) for name, disks in outcome.items()}
-    told = listed([f"{_WORDS[name]} leaves {many}" for name, many in unstable.items()])
+    words = listed([f"{_WORDS[name]} leaves {many}" for name, many in unstable.items()])
     near = [f"{_WORDS[name]} {sum(disks.undecided)}" for name, disks in outcome.items() if any(disks.undecided)]
     return [
         Section(
@@ -179,7 +179,7 @@ def _forecast(study: "LoopStudy") -> list[Section]:
                 _sentence(odd_number_limit(modes.eigenvalues, study.reach.recall, errors=modes.off).in_words()),
                 f"Of {count(len(modes.eigenvalues), 'eigenvalue')} that were measured, of largest modulus "
                 f"{number(float(np.abs(modes.eigenvalues).max()))} and largest real part "
-                f"{number(float(modes.eigenvalues.real.max()))}: {told} outside its region."
+                f"{number(float(modes.eigenvalues.real.max()))}: {words} outside its region."
                 + (f" Undecided by the errors of the eigenvalues: {listed(near)} at the edge." if near else ""),
                 study.tuning,
             ),
@@ -261,9 +261,9 @@ def _loss(study: "LoopStudy") -> list[Section]:
 
 def _largest_change(changes: dict[str, dict[int, tuple[float, float]]]) -> str:
     """Say where the loss moved most, by law and number of passes."""
-    everything = {(name, k): value[0] for name, each in changes.items() for k, value in each.items()}
-    name, k = max(everything, key=lambda at: abs(everything[at]))
-    most = everything[name, k]
+    change_by_run = {(name, k): value[0] for name, each in changes.items() for k, value in each.items()}
+    name, k = max(change_by_run, key=lambda at: abs(change_by_run[at]))
+    most = change_by_run[name, k]
     often = "1 pass" if k == 1 else f"{k} passes"
     return f"The loss moves most under {_WORDS[name]}: with {often} it {change(most, 3)} nats per token"
 
@@ -314,13 +314,13 @@ def _scan(study: "LoopStudy") -> list[Section]:
     rows = tuple(
         (
             layer_list(range(*reach.layers)),
-            number(float(right)),
+            number(float(real)),
             number(float(most)),
             str(len(reach.outside)),
             number(reach.least_recall),
             _forecast_cell(reach),
         )
-        for reach, right, most in zip(study.scan, rightmost, largest, strict=True)
+        for reach, real, most in zip(study.scan, rightmost, largest, strict=True)
     )
     beyond = [reach for reach in study.scan if len(reach.outside)]
     return [

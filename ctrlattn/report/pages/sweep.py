@@ -79,64 +79,64 @@ def write_sweep(
     'report.html'
     """
     plan = plan_of(spec)
-    swept = Swept(plan, spec, dataset, best_place(plan, dataset))
-    return folder.write(out, PAGE, swept, progress=progress, formats=formats)
+    sweep = Swept(plan, spec, dataset, best_place(plan, dataset))
+    return folder.write(out, PAGE, sweep, progress=progress, formats=formats)
 
 
-def _facts(swept: Swept) -> dict[str, Any]:
-    axes = {swept.names[axis.path]: axis.path for axis in swept.plan.space.axes}
-    return {"cells": swept.plan.space.cells, "axes": axes, "analyses": dict(swept.plan.analyses)}
+def _facts(sweep: Swept) -> dict[str, Any]:
+    axes = {sweep.names[axis.path]: axis.path for axis in sweep.plan.space.axes}
+    return {"cells": sweep.plan.space.cells, "axes": axes, "analyses": dict(sweep.plan.analyses)}
 
 
-def _heading(swept: Swept) -> Heading:
-    space = swept.plan.space
-    asked = listed([name.replace("_", " ") for name in swept.plan.analyses])
+def _heading(sweep: Swept) -> Heading:
+    space = sweep.plan.space
+    analyses = listed([name.replace("_", " ") for name in sweep.plan.analyses])
     kind = "a grid" if space.sample is None else f"a {space.sample.method} sample"
     return Heading(
-        title=f"A sweep over {listed(list(swept.names.values()))}",
-        lead=f"{count(space.cells, 'cell')} of {kind}: {asked}.",
+        title=f"A sweep over {listed(list(sweep.names.values()))}",
+        lead=f"{count(space.cells, 'cell')} of {kind}: {analyses}.",
         networks=[],
-        listings={"sweep.toml": dumps(swept.spec)},
+        listings={"sweep.toml": dumps(sweep.spec)},
         listings_title="The sweep",
     )
 
 
-def _front(swept: Swept, numbers: Any) -> Front:
-    done = f"{percent(numbers['refused']['done'])} of {count(swept.plan.space.cells, 'cell')} have all their numbers."
-    return Front((_best_words(swept), done))
+def _front(sweep: Swept, numbers: Any) -> Front:
+    done = f"{percent(numbers['refused']['done'])} of {count(sweep.plan.space.cells, 'cell')} have all their numbers."
+    return Front((_best_words(sweep), done))
 
 
-def _best_words(swept: Swept) -> str:
-    output = swept.plan.best
-    if swept.best is None:
+def _best_words(sweep: Swept) -> str:
+    output = sweep.plan.best
+    if sweep.best is None:
         return f"No cell has a number for {output.name.replace('_', ' ')}"
-    value = float(swept.dataset[output.name].to_numpy()[swept.best])
-    where = listed([f"{swept.names[path]} = {_shown(v)}" for path, v in values_at(swept.plan, swept.best).items()])
+    value = float(sweep.dataset[output.name].to_numpy()[sweep.best])
+    where = listed([f"{sweep.names[path]} = {_shown(v)}" for path, v in values_at(sweep.plan, sweep.best).items()])
     side = "largest" if output.better == "higher" else "smallest"
-    equal = int(np.sum(np.isclose(swept.dataset[output.name].to_numpy(), value, rtol=_EQUAL, atol=0))) - 1
+    equal = int(np.sum(np.isclose(sweep.dataset[output.name].to_numpy(), value, rtol=_EQUAL, atol=0))) - 1
     also = f", and in {count(equal, 'other cell')}" if equal else ""
     return f"The {side} {output.name.replace('_', ' ')} is {number(value, 3)}, at {where}{also}"
 
 
-def _best(swept: Swept) -> list[Section]:
-    if swept.best is None:
-        return [Section("best", _best_words(swept), ("Every cell was refused, or its number is undefined.",))]
-    values, place = values_at(swept.plan, swept.best), swept.best
-    rows = [(f"{swept.names[path]}: {path}", _shown(value)) for path, value in values.items()]
+def _best(sweep: Swept) -> list[Section]:
+    if sweep.best is None:
+        return [Section("best", _best_words(sweep), ("Every cell was refused, or its number is undefined.",))]
+    values, place = values_at(sweep.plan, sweep.best), sweep.best
+    rows = [(f"{sweep.names[path]}: {path}", _shown(value)) for path, value in values.items()]
     rows += [
         (
             f"{output.name}: {_with_unit(output.words, output)}",
-            number(float(swept.dataset[output.name].to_numpy()[place]), 4),
+            number(float(sweep.dataset[output.name].to_numpy()[place]), 4),
         )
-        for _, output in swept.plan.outputs
+        for _, output in sweep.plan.outputs
     ]
     table = Table(("axis or output", "best cell"), tuple(rows), "The best cell; best.toml is its configuration")
     words = (
-        f"It is best by {swept.plan.best.name}, the first of equals; best = ... in the file names another output.",
+        f"It is best by {sweep.plan.best.name}, the first of equals; best = ... in the file names another output.",
     )
-    outputs = {output.name: float(swept.dataset[output.name].to_numpy()[place]) for _, output in swept.plan.outputs}
-    numbers = {"cell": swept.best_cell, "at": values, "outputs": outputs}
-    return [Section("best", _best_words(swept), words, tables=(table,), numbers=numbers)]
+    outputs = {output.name: float(sweep.dataset[output.name].to_numpy()[place]) for _, output in sweep.plan.outputs}
+    numbers = {"cell": sweep.best_cell, "at": values, "outputs": outputs}
+    return [Section("best", _best_words(sweep), words, tables=(table,), numbers=numbers)]
 
 
 def _with_unit(words: str, output: Output) -> str:
@@ -147,62 +147,62 @@ def _spaced(output: Output) -> str:
     return output.name.replace("_", " ")
 
 
-def _maps(swept: Swept) -> list[Section]:
+def _maps(sweep: Swept) -> list[Section]:
     """Draw the map over the two longest axes of a grid; the other axes stand as in the best cell."""
-    shape = swept.plan.space.shape
-    if swept.plan.space.sample is not None or sum(size > 1 for size in shape) < 2:
+    shape = sweep.plan.space.shape
+    if sweep.plan.space.sample is not None or sum(size > 1 for size in shape) < 2:
         return []
     down, across = sorted(sorted(range(len(shape)), key=lambda i: -shape[i])[:2])
-    place = swept.best or tuple(0 for _ in shape)
+    place = sweep.best or tuple(0 for _ in shape)
     at = tuple(slice(None) if i in (down, across) else k for i, k in enumerate(place))
-    axes = swept.plan.space.axes
-    y, x = (_ticks(swept, axes[i]) for i in (down, across))
-    mark = None if swept.best is None else (place[down], place[across])
+    axes = sweep.plan.space.axes
+    y, x = (_ticks(sweep, axes[i]) for i in (down, across))
+    mark = None if sweep.best is None else (place[down], place[across])
     others = [i for i in range(len(shape)) if i not in (down, across) and shape[i] > 1]
-    held = [(swept.names[axes[i].path], swept.dataset[swept.names[axes[i].path]].to_numpy()[place[i]]) for i in others]
+    held = [(sweep.names[axes[i].path], sweep.dataset[sweep.names[axes[i].path]].to_numpy()[place[i]]) for i in others]
     caption = "The mark is the best cell; grey cells have no finite number." + (
         f" The map is drawn for the best cell's {listed([name for name, _ in held])}." if held else ""
     )
     # The picture is passed on without its page, so that it says itself where it was cut.
     title = ", ".join(f"{name} = {_shown(value)}" for name, value in held)
     pictures = []
-    for _, output in swept.plan.outputs:
-        values = swept.dataset[output.name].to_numpy()[at]
+    for _, output in sweep.plan.outputs:
+        values = sweep.dataset[output.name].to_numpy()[at]
         ax = plots.sweeps.value_map(x, y, values, _with_unit(_spaced(output), output), mark, title=title)
         words = f"{output.words} over {x.name} and {y.name}"
         pictures.append(Picture(f"map_{output.name}", words, plots.figure_of(ax), caption))
     return [Section("maps", f"Every output over {x.name} and {y.name}", (), pictures=tuple(pictures))]
 
 
-def _slices(swept: Swept) -> list[Section]:
+def _slices(sweep: Swept) -> list[Section]:
     """Draw each output along each axis: through the best cell of a grid, all cells of a sample."""
     pictures = []
-    for i, axis in enumerate(swept.plan.space.axes):
-        x, name = _ticks(swept, axis), swept.names[axis.path]
-        if swept.plan.space.sample is not None:
-            values = {_spaced(output): swept.dataset[output.name].to_numpy() for _, output in swept.plan.outputs}
-            drawing = plots.sweeps.value_points(x, values, swept.best_cell)
+    for i, axis in enumerate(sweep.plan.space.axes):
+        x, name = _ticks(sweep, axis), sweep.names[axis.path]
+        if sweep.plan.space.sample is not None:
+            values = {_spaced(output): sweep.dataset[output.name].to_numpy() for _, output in sweep.plan.outputs}
+            drawing = plots.sweeps.value_points(x, values, sweep.best_cell)
         elif len(x.values) > 1:
-            place = swept.best or tuple(0 for _ in swept.plan.space.shape)
+            place = sweep.best or tuple(0 for _ in sweep.plan.space.shape)
             along: tuple[Any, ...] = (*place[:i], slice(None), *place[i + 1 :])
-            values = {_spaced(output): swept.dataset[output.name].to_numpy()[along] for _, output in swept.plan.outputs}
-            drawing = plots.sweeps.value_slices(x, values, None if swept.best is None else place[i])
+            values = {_spaced(output): sweep.dataset[output.name].to_numpy()[along] for _, output in sweep.plan.outputs}
+            drawing = plots.sweeps.value_slices(x, values, None if sweep.best is None else place[i])
         else:
             continue
         pictures.append(Picture(f"along_{name}", f"Each output along {name}", drawing, f"Along {name}."))
-    words = "Along each axis, through the best cell" if swept.plan.space.sample is None else "All cells along each axis"
+    words = "Along each axis, through the best cell" if sweep.plan.space.sample is None else "All cells along each axis"
     return [Section("slices", words, (), pictures=tuple(pictures))] if pictures else []
 
 
-def _refused(swept: Swept) -> list[Section]:
-    status = swept.dataset["status"].to_numpy()
+def _refused(sweep: Swept) -> list[Section]:
+    status = sweep.dataset["status"].to_numpy()
     done = float(np.mean(np.all(status == 0, axis=0)))
     numbers = {"done": done, "refused": int(np.sum(status == 1)), "lost": int(np.sum(status == 2))}
     if done == 1:
         return [Section("refused", "No cell was refused", (), numbers=numbers)]
     pairs = zip(
-        swept.dataset["failure_analysis"].to_numpy().tolist(),
-        swept.dataset["failure_message"].to_numpy().tolist(),
+        sweep.dataset["failure_analysis"].to_numpy().tolist(),
+        sweep.dataset["failure_message"].to_numpy().tolist(),
         strict=True,
     )
     reasons = Counter(pairs).most_common(_REASONS)
@@ -213,18 +213,18 @@ def _refused(swept: Swept) -> list[Section]:
     return [Section("refused", title, words, tables=(table,), numbers=numbers)]
 
 
-def _ticks(swept: Swept, axis: Axis) -> Ticks:
-    name = swept.names[axis.path]
+def _ticks(sweep: Swept, axis: Axis) -> Ticks:
+    name = sweep.names[axis.path]
     log = isinstance(axis.values, Range) and axis.values.scale == "log"
-    return Ticks(name, swept.dataset[name].to_numpy(), log)
+    return Ticks(name, sweep.dataset[name].to_numpy(), log)
 
 
 def _shown(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _best_toml(swept: Swept) -> str:
-    return "# no cell has a number\n" if swept.best is None else cell_toml(swept.plan, swept.best)
+def _best_toml(sweep: Swept) -> str:
+    return "# no cell has a number\n" if sweep.best is None else cell_toml(sweep.plan, sweep.best)
 
 
 PAGE: Page[Swept] = Page(
@@ -232,6 +232,6 @@ PAGE: Page[Swept] = Page(
     facts=_facts,
     front=_front,
     sections={"best": _best, "maps": _maps, "slices": _slices, "refused": _refused},
-    beside={"best.toml": _best_toml, "sweep.toml": lambda swept: dumps(swept.spec)},
-    dataset=lambda swept: swept.dataset,
+    beside={"best.toml": _best_toml, "sweep.toml": lambda sweep: dumps(sweep.spec)},
+    dataset=lambda sweep: sweep.dataset,
 )

@@ -29,14 +29,14 @@ def sections(profile: "xr.Dataset") -> list[Section]:
     missing = no_matrix(smoothing)
     where = f"every layer{' with an attention matrix' if missing else ''}"
     where = f"{where} but {layer_list(high)}" if high.size else where
-    told = ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
+    words = ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
     return [
         Section(
             key="attention",
             title=f"Along the tokens the median head smooths in {where}",
             sentences=(
                 f"Of {modes.size} attention eigenvalues {percent(float(np.mean(modes.real < 0.15)))} have a real part "
-                f"below .15. Share of modes that would be unstable in the loop of: {told}.",
+                f"below .15. Share of modes that would be unstable in the loop of: {words}.",
                 "A head passes differences between tokens with a gain below 1 where it is a low-pass: the median gain "
                 f"is {number(median)}; the median head is a low-pass in {where}.",
                 *missing,

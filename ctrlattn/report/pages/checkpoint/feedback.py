@@ -93,8 +93,8 @@ def _predicted(profile: "xr.Dataset") -> str:
     share = profile["predicted_share"].to_numpy()
     layer, place = largest(share)
     kinds = [str(kind) for kind in profile["sublayer"].to_numpy()]
-    left = int(profile["left_out"])
-    without = f" (without {count(left, 'token')} of massive norm)" if left else ""
+    massive = int(profile["left_out"])
+    without = f" (without {count(massive, 'token')} of massive norm)" if massive else ""
     medians = [f"{percent(float(np.nanmedian(share[:, i])))} for {_within(kind)}" for i, kind in enumerate(kinds)]
     return (
         f"As a predictor of the state, up to one gain for all features{without}, {_within(kinds[place])} of layer "

@@ -49,5 +49,5 @@ def most_common(values: Sequence[int] | np.ndarray) -> tuple[int, float]:
     >>> most_common([0, 0, 7])
     (0, 0.6666666666666666)
     """
-    met, counts = np.unique(np.asarray(values), return_counts=True)
-    return int(met[counts.argmax()]), float(counts.max() / counts.sum())
+    distinct, counts = np.unique(np.asarray(values), return_counts=True)
+    return int(distinct[counts.argmax()]), float(counts.max() / counts.sum())

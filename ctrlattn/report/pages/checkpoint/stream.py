@@ -70,7 +70,7 @@ def _sinks(profile: "xr.Dataset") -> Section:
     ratio, share = profile["massive_ratio"].to_numpy(), profile["sink_share"].to_numpy()
     top = int(ratio.argmax())
     there = np.isfinite(share)  # a layer may have no attention matrix
-    sink, met = most_common(profile["sink_token"].to_numpy()[there])
+    sink, frequency = most_common(profile["sink_token"].to_numpy()[there])
     massive = np.flatnonzero(ratio > _MASSIVE)
     lane = f"stream {int(profile['massive_lane'][top])}, " if "massive_lane" in profile else ""
     which = token(profile, profile["massive_token"][top])
@@ -90,8 +90,8 @@ def _sinks(profile: "xr.Dataset") -> Section:
         else "No token has a massive activation",
         sentences=(
             verdict,
-            f"In {percent(met)} of the heads {token(profile, sink)} draws most attention; over all heads the strongest "
-            f"sink takes {percent(float(np.median(share[there])))} of the attention in the median and "
+            f"In {percent(frequency)} of the heads {token(profile, sink)} draws most attention; over all heads the "
+            f"strongest sink takes {percent(float(np.median(share[there])))} of the attention in the median and "
             f"{percent(float(share[there].max()))} at most.",
             *null,
             *no_matrix(share),

@@ -22,7 +22,7 @@ def sections(profile: "xr.Dataset") -> list[Section]:
     radius = np.abs(modes).max(axis=-1)
     big = largest(radius)
     finite = np.isfinite(positive)  # a layer whose attention was dropped has no map
-    left = float(np.mean(modes.real[finite] < 0))
+    negative_share = float(np.mean(modes.real[finite] < 0))
     return [
         Section(
             key="value_output",
@@ -32,7 +32,7 @@ def sections(profile: "xr.Dataset") -> list[Section]:
                 "(with the norm's weights folded in), so that a·λ is the gain of that mode. Along an eigenvector whose "
                 "λ has a negative real part the head is negative feedback. In the picture the eigenvalues are divided "
                 "by the size that the norm divides by, where it was measured.",
-                f"Of {modes.size} eigenvalues {percent(left)} have a negative real part; "
+                f"Of {modes.size} eigenvalues {percent(negative_share)} have a negative real part; "
                 f"{percent(float(np.mean(positive[finite] < 0)))} of the heads are negative on the whole (sum of the "
                 f"real parts below zero). The largest modulus is {number(radius[big])}, head {big[1]} of layer "
                 f"{big[0]}.",
@@ -44,7 +44,7 @@ def sections(profile: "xr.Dataset") -> list[Section]:
                         plots.profile.value_maps(profile)),
             ),
             numbers={
-                "negative_share": left,
+                "negative_share": negative_share,
                 "negative_share_of_heads": float(np.mean(positive[finite] < 0)),
                 "largest_modulus": float(radius[big]),
             },

@@ -173,21 +173,21 @@ def _region_sentence(
 
 
 def _design_sentences(material: Material, settling: float, designs: dict[str, Any]) -> tuple[str, ...]:
-    asked = (
+    demands = (
         f"a modulus margin of {MARGIN} and settling within {number(settling, 0)} layers on every mode (and, of the "
         "printed law, an error of at most 5 %)"
     )
-    met = [law for law, design in designs.items() if not isinstance(design, str)]
+    laws = [law for law, design in designs.items() if not isinstance(design, str)]
     said = (
-        [f"Asked for {asked}, the {listed(met)} takes the gains in the last rows of the table."]
-        if len(met) == 1
+        [f"Asked for {demands}, the {listed(laws)} takes the gains in the last rows of the table."]
+        if len(laws) == 1
         else []
     )
-    said += [f"Asked for {asked}, both laws take the gains in the last rows of the table."] if len(met) > 1 else []
+    said += [f"Asked for {demands}, both laws take the gains in the last rows of the table."] if len(laws) > 1 else []
     return (
         *said,
         *(
-            f"No gains of the {law} were found for {asked}; not met: {design}."
+            f"No gains of the {law} were found for {demands}; not met: {design}."
             for law, design in designs.items()
             if isinstance(design, str)
         ),

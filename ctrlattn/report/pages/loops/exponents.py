@@ -57,8 +57,8 @@ def exponents(loop: Loop, material: Material) -> np.ndarray:
     depend on the trajectory, which starts at 0 here.
     """
     text = material.texts[0]
-    rest = np.zeros((text.sizes["query"], text.sizes["head"]))
-    steps, starts = zip(*(layer_map(layer, rest) for layer in material.driven(loop, text)), strict=True)
+    zeros = np.zeros((text.sizes["query"], text.sizes["head"]))
+    steps, starts = zip(*(layer_map(layer, zeros) for layer in material.driven(loop, text)), strict=True)
     k = min(LARGEST, starts[0].size)
     estimates: np.ndarray = lyapunov_exponents(list(steps), starts[0], len(steps), k=k, history=True)[1]
     return estimates
@@ -75,14 +75,14 @@ def _title(running: dict[str, np.ndarray]) -> str:
 
 def _sentences(material: Material, running: dict[str, np.ndarray]) -> tuple[str, ...]:
     half = [estimates[len(estimates) // 2 :, 0] for estimates in running.values()]
-    moved = max((float(np.ptp(estimate)) for estimate in half if np.all(np.isfinite(estimate))), default=math.nan)
+    spread = max((float(np.ptp(estimate)) for estimate in half if np.all(np.isfinite(estimate))), default=math.nan)
     said = (
         "A network whose layers differ has no poles, but it has exponents: the mean growth per layer, in each "
         f"direction, over the {count(material.layers, 'recorded layer')} of the first text.",
     )
-    if math.isnan(moved):
+    if math.isnan(spread):
         return said
-    return (*said, f"Over the second half of the layers it moves by at most {number(moved, 3)} nats per layer.")
+    return (*said, f"Over the second half of the layers it moves by at most {number(spread, 3)} nats per layer.")
 
 
 def _table(material: Material, running: dict[str, np.ndarray]) -> Table:

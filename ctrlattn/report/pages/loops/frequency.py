@@ -90,8 +90,8 @@ def worst_case(loop: Loop, modes: np.ndarray) -> dict[str, Any]:
     robustness = performance(loop, modes, horizon=8)  # only its margins are used, so that a short horizon is enough
     s = sensitivity_response(loop.controller, alpha[stable], OMEGA)
     if not len(s):
-        nothing = np.full((2, len(OMEGA)), np.nan)
-        return {"s": nothing, "t": nothing, "ms": np.nan, "unstable": 1.0}
+        nan_band = np.full((2, len(OMEGA)), np.nan)
+        return {"s": nan_band, "t": nan_band, "ms": np.nan, "unstable": 1.0}
     return {
         "s": np.quantile(np.abs(s), QUANTILES, axis=0),
         "t": np.quantile(np.abs(1 - s), QUANTILES, axis=0),

@@ -54,9 +54,9 @@ def _stable(material: Material, numbers: Mapping[str, Any]) -> str:
         if calm
         else f"Of {of} compared, none is stable on every recorded mode."
     )
-    rest = [f"{name} leaves {percent(share)}" for name, share in worst.items() if share > 0]
+    unstable = [f"{name} leaves {percent(share)}" for name, share in worst.items() if share > 0]
     where = "" if len(material.networks) == 1 else "On the network that suits it least, "
-    return said + (f" {where}{'; '.join([f'{rest[0]} of the modes unstable', *rest[1:]])}." if rest else "")
+    return said + (f" {where}{'; '.join([f'{unstable[0]} of the modes unstable', *unstable[1:]])}." if unstable else "")
 
 
 def _would(material: Material, numbers: Mapping[str, Any]) -> str:
@@ -102,9 +102,9 @@ def _laws(material: Material, numbers: Mapping[str, Any]) -> tuple[Law, ...]:
 def _line(name: str, loop: Any) -> str:
     """Return the summary of a preset; a loop of a file is said to be one."""
     if name in presets.names():
-        head, _, rest = presets.describe(name).summary.partition(": ")
+        head, _, formula = presets.describe(name).summary.partition(": ")
         return (
-            head if "<-" in rest or not rest else f"{head}: {rest}".replace("v_0", "x₀")
+            head if "<-" in formula or not formula else f"{head}: {formula}".replace("v_0", "x₀")
         )  # the equation stands beside
     reason = why_not_linear(loop)
     return "a loop of your own" + (f"; {reason}" if reason else "")

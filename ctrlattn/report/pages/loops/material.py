@@ -114,8 +114,8 @@ def is_causal(text: Any) -> bool:
 
 def named_loops(names: Sequence[str] | None, configured: Mapping[str, Loop]) -> dict[str, Loop]:
     """Return presets and configured loops by name; by default softmax, NeuTRENO and both PIDformer laws."""
-    chosen = list(names or ()) or ([] if configured else list(DEFAULT_PRESETS))
-    loops = {name: presets.get(name) for name in chosen}
+    preset_names = list(names or ()) or ([] if configured else list(DEFAULT_PRESETS))
+    loops = {name: presets.get(name) for name in preset_names}
     clash = loops.keys() & configured.keys()
     if clash:
         raise InputError(f"a configuration has the name of a preset: {', '.join(sorted(clash))}; rename the file")

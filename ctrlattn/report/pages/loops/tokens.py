@@ -53,8 +53,8 @@ def _by_layer(attention: list[np.ndarray], measure: Any) -> np.ndarray:
 def _responses(attention: list[np.ndarray]) -> dict[str, np.ndarray]:
     """Return the gain per token frequency of the first, middle and last layer."""
     by_layer = _by_layer(attention, lambda a: token_frequency_response(a, OMEGA))
-    chosen = sorted({0, len(by_layer) // 2, len(by_layer) - 1})
-    return {f"layer {i}": by_layer[i] for i in chosen}
+    layers = sorted({0, len(by_layer) // 2, len(by_layer) - 1})
+    return {f"layer {i}": by_layer[i] for i in layers}
 
 
 def _diversity(material: Material, measure: Any) -> dict[str, np.ndarray]:

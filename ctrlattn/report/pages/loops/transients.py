@@ -28,14 +28,14 @@ def sections(material: Material) -> list[Section]:
     """Show the automaton's pass operator, and every linear loop with every recorded matrix of one text."""
     automaton = pass_operator(presets.get("prediction-error"), TOKENS)
     growth = transient_growth(automaton, PASSES)
-    moved = pseudospectral_radius(automaton, DISTURBANCE)
+    rho = pseudospectral_radius(automaton, DISTURBANCE)
     peaks = {name: amplification(loop, material) for name, loop in material.linear.items()}
     return [
         Section(
             key="transients",
             title=_title(peaks, float(growth.norms[-1])),
             sentences=(
-                _automaton(growth.norms, moved),
+                _automaton(growth.norms, rho),
                 *(
                     f"{name}: none of the {len(stable)} recorded matrices leaves it stable."
                     for name, (_, stable) in peaks.items()
@@ -47,7 +47,7 @@ def sections(material: Material) -> list[Section]:
             tables=(_table(peaks),) if peaks else (),
             numbers={
                 "automaton_growth": growth.norms,
-                "automaton_radius_after_disturbance": moved,
+                "automaton_radius_after_disturbance": rho,
                 "loops": {name: _summary(*growth_and_stable) for name, growth_and_stable in peaks.items()},
             },
             variables={"automaton_growth": (("passes",), growth.norms, {"long_name": "norm of the power of a pass"})},
@@ -66,11 +66,11 @@ def amplification(loop: Loop, material: Material) -> tuple[np.ndarray, np.ndarra
     n = matrices.shape[-1]
     a = np.stack([token_system(replace(loop, predictor=FixedAttention(m)), n).A for m in matrices])
     width = a.shape[-1] // n  # states of a token, its value first
-    moved = np.broadcast_to(np.eye(a.shape[-1])[:, ::width], (len(a), a.shape[-1], n))
+    power = np.broadcast_to(np.eye(a.shape[-1])[:, ::width], (len(a), a.shape[-1], n))
     norms = [np.ones(len(a))]
     for _ in range(material.layers):
-        moved = a @ moved
-        norms.append(np.linalg.norm(moved[:, ::width], 2, axis=(1, 2)))
+        power = a @ power
+        norms.append(np.linalg.norm(power[:, ::width], 2, axis=(1, 2)))
     radius = mode_radius(loop, np.linalg.eigvals(matrices))
     return np.stack(norms, axis=1), np.max(radius, axis=-1) <= 1 + 1e-9
 
@@ -89,11 +89,11 @@ def _summary(growth: np.ndarray, stable: np.ndarray) -> dict[str, float]:
     }
 
 
-def _automaton(norms: np.ndarray, moved: float) -> str:
+def _automaton(norms: np.ndarray, rho: float) -> str:
     return (
         f"All eigenvalues of one pass of the prediction-error automaton on {count(TOKENS, 'token')} are 1, and yet "
         f"its powers grow: {number(norms[1])} after one pass, {number(norms[5])} after 5, {number(norms[-1], 1)} after "
-        f"{PASSES}. A disturbance of the operator of {DISTURBANCE:g} can move an eigenvalue out to {number(moved, 3)}: "
+        f"{PASSES}. A disturbance of the operator of {DISTURBANCE:g} can move an eigenvalue out to {number(rho, 3)}: "
         "here the spectrum alone decides nothing."
     )
 
