@@ -15,8 +15,8 @@ def room(shape: Sequence[int], dtype: str) -> np.ndarray:
     >>> room((2, 3), "float32").shape
     (2, 3)
     """
-    made: np.ndarray = torch.empty(*shape, dtype=getattr(torch, dtype)).numpy()
-    return made
+    array: np.ndarray = torch.empty(*shape, dtype=getattr(torch, dtype)).numpy()
+    return array
 
 
 class Column:

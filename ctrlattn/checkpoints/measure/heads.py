@@ -118,8 +118,8 @@ def _parts(
     maps = value_output(checkpoint, index)
     sublayer = checkpoint.sublayer("attention", index)
     x = _signal(recorded, "state", index)
-    read = x if checkpoint.family.norm == "post" else _through(sublayer.norm, x)
-    values = read @ maps.value.swapaxes(-1, -2) + maps.value_bias[:, None, :]
+    u = x if checkpoint.family.norm == "post" else _through(sublayer.norm, x)
+    values = u @ maps.value.swapaxes(-1, -2) + maps.value_bias[:, None, :]
     weights = recorded["attention"][index].to_numpy().astype(np.float64)
     each = np.einsum("hij,hjp,hdp->hid", weights, values, maps.output, optimize=True)
     summed = each.sum(0) + maps.output_bias

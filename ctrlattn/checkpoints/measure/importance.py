@@ -60,12 +60,12 @@ def importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     import xarray as xr
 
     count = len(checkpoint.layers)
-    there = checkpoint.sublayers()
-    turns, blocks = {sublayer: _Turns() for sublayer in there}, [_Turns() for _ in range(count)]
+    sublayers = checkpoint.sublayers()
+    turns, blocks = {sublayer: _Turns() for sublayer in sublayers}, [_Turns() for _ in range(count)]
     tokens = _pass(checkpoint, ids, turns, blocks)
     rows: dict[str, list[list[_Turns]]] = {}
-    for kind in _kinds(there):
-        rows[kind] = [[turns[s] for s in there if (s.kind, s.layer) == (kind, i)] for i in range(count)]
+    for kind in _kinds(sublayers):
+        rows[kind] = [[turns[s] for s in sublayers if (s.kind, s.layer) == (kind, i)] for i in range(count)]
     rows["block"] = [[turn] for turn in blocks]
     _finite(rows)
     arrays = {}
@@ -106,9 +106,9 @@ class _Turns:
         return {"": self.sum / tokens, "_max": self.max}
 
 
-def _kinds(there: Sequence[Sublayer]) -> list[Kind]:
+def _kinds(sublayers: Sequence[Sublayer]) -> list[Kind]:
     """Return the kinds of sublayers in the order in which a layer has them."""
-    return [kind for kind in get_args(Kind) if any(sublayer.kind == kind for sublayer in there)]
+    return [kind for kind in get_args(Kind) if any(sublayer.kind == kind for sublayer in sublayers)]
 
 
 def _pass(checkpoint: Checkpoint, ids: Any, turns: dict[Sublayer, _Turns], blocks: list[_Turns]) -> int:

@@ -170,7 +170,7 @@ def loop_study(
     reach = Reach(layers, _modes(F, h, seed=seed), request.recall)
     progress(reach.words, 0, 1)
     across = _scan(checkpoint, layers, text, request.recall, seed, progress) if scan else ()
-    tuned, said = _tuned(reach, seed)
+    tuned, sentence = _tuned(reach, seed)
     recalled = _recalled(reach)
     laws: dict[str, LawOf] = {
         "naive": lambda k: (k, Passes()),
@@ -189,7 +189,7 @@ def loop_study(
     motion = {name: _motion(F, h, *many) for name, many in last.items() if many[0] > 1}
     return LoopStudy(
         checkpoint, layers, reach, {name: loop for name, (_, loop) in last.items()}, counts, intact, losses,
-        diverged, motion, said, windows.cpu().numpy(), across,
+        diverged, motion, sentence, windows.cpu().numpy(), across,
     )  # fmt: skip
 
 

@@ -150,10 +150,10 @@ def _missing(checkpoint: Checkpoint) -> tuple[str, ...]:
         return ()
     heads = () if family.value and family.output else ("heads", "value_output")
     if family.structure.by_text:
-        there = any(term.matrix for call in family.structure.calls for term in call.terms)
-        return ("feedback", *heads) if there else ("feedback", *heads, "attention", "sinks")
-    there = bool(family.matrix) or any(s.matrix for s in checkpoint.sublayers("attention"))
-    return heads if there else (*heads, "attention", "sinks")
+        has_matrix = any(term.matrix for call in family.structure.calls for term in call.terms)
+        return ("feedback", *heads) if has_matrix else ("feedback", *heads, "attention", "sinks")
+    has_matrix = bool(family.matrix) or any(s.matrix for s in checkpoint.sublayers("attention"))
+    return heads if has_matrix else (*heads, "attention", "sinks")
 
 
 def _part(measurement: Measurement, name: str, folder: Path | None, mark: str) -> "xr.Dataset":

@@ -41,11 +41,11 @@ class SublayerSignals(NamedTuple):
     matrices: tuple[np.ndarray | None, ...]
 
 
-def slots_of(there: Sequence[Sublayer]) -> dict[Sublayer, str]:
+def slots_of(sublayers: Sequence[Sublayer]) -> dict[Sublayer, str]:
     """Name the slot of each sublayer: its kind, with a number from the second of a kind in a layer on."""
     counts: Counter[tuple[int, str]] = Counter()
     slots = {}
-    for sublayer in there:
+    for sublayer in sublayers:
         counts[sublayer.layer, sublayer.kind] += 1
         number = counts[sublayer.layer, sublayer.kind]
         slots[sublayer] = sublayer.kind if number == 1 else f"{sublayer.kind} {number}"
@@ -139,8 +139,8 @@ def _matrices(slots: dict[Sublayer, str], checkpoint: Checkpoint, matrices: dict
 
     layers, path = checkpoint.layers, checkpoint.family.matrix
     where = {s.layer: s.matrix or path for s in slots if s.kind == "attention"}
-    there = {i: name for i, name in where.items() if name and leads(layers[i], name)}
-    return [(at(layers[i], name), reader(i), False) for i, name in there.items()]
+    paths = {i: name for i, name in where.items() if name and leads(layers[i], name)}
+    return [(at(layers[i], name), reader(i), False) for i, name in paths.items()]
 
 
 def _tokens(x: torch.Tensor) -> np.ndarray:

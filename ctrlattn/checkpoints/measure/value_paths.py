@@ -91,7 +91,7 @@ def value_paths(checkpoint: Checkpoint) -> tuple[ValuePath, ...]:
     >>> value_paths(checkpoints.load(transformers.Olmo2Model(config)))[0].value
     'self_attn.v_proj'
     """
-    model, there = checkpoint.model, checkpoint.sublayers("attention")
+    model, sublayers = checkpoint.model, checkpoint.sublayers("attention")
     calls: dict[int, dict[str, Any]] = {}
 
     def keep(i: int) -> Any:
@@ -101,12 +101,12 @@ def value_paths(checkpoint: Checkpoint) -> tuple[ValuePath, ...]:
         return hook
 
     layers = checkpoint.layers
-    holders = [_holder(layers[sublayer.layer], sublayer) for sublayer in there]
+    holders = [_holder(layers[sublayer.layer], sublayer) for sublayer in sublayers]
     hooks: list[Hook] = [(module, keep(i), True) for i, (_, module) in enumerate(holders)]
     with attention(model, "eager"), torch.no_grad():
         with hooked(hooks):
             model(**short_inputs(model)[0])
-        candidates = [_path(checkpoint, there[i], *holders[i], call) for i, call in sorted(calls.items())]
+        candidates = [_path(checkpoint, sublayers[i], *holders[i], call) for i, call in sorted(calls.items())]
     paths = tuple(path for path in candidates if path is not None)
     if not paths:
         raise InputError(
@@ -127,16 +127,16 @@ def with_value_maps(checkpoint: Checkpoint) -> Checkpoint:
     family = checkpoint.family
     if not isinstance(family, Traced) or (family.value and family.output):
         return checkpoint
-    paths, there = value_paths(checkpoint), checkpoint.sublayers("attention")
+    paths, sublayers = value_paths(checkpoint), checkpoint.sublayers("attention")
     strange = [path.layer for path in paths if not path.plain]
-    lacking = sorted({s.layer for s in there if s.module is not None} - {path.layer for path in paths})
+    lacking = sorted({s.layer for s in sublayers if s.module is not None} - {path.layer for path in paths})
     if strange or lacking or len({(path.value, path.output, path.fused) for path in paths}) > 1:
         layer = (strange or lacking or [paths[0].layer])[0]
         raise InputError(
             f"the attention of layer {layer} of {family.name!r} is not sum_h W_O A_h W_V u (a gate, a latent map, a "
             "norm or shared values stand between), and a memory is made of these maps: compensate without memory"
         )
-    path, matrix = paths[0], there[0].matrix
+    path, matrix = paths[0], sublayers[0].matrix
     new_family = replace(family, value=path.value, output=path.output, fused=path.fused, matrix=matrix)
     return replace(checkpoint, family=new_family)
 
@@ -151,14 +151,14 @@ class _Attention(NamedTuple):
 
     def run(self, hooks: Sequence[Hook] = ()) -> torch.Tensor:
         """Return o, (n, heads, size), with these hooks."""
-        held: list[torch.Tensor] = []
+        streams: list[torch.Tensor] = []
 
         def read(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            held.append(stream_of(args, kwargs))
+            streams.append(stream_of(args, kwargs))
 
         with hooked([*hooks, (self.output, read, True)], until=self.output):
             self.module(**self.call)
-        return held[-1].reshape(held[-1].shape[-2], self.heads, -1)
+        return streams[-1].reshape(streams[-1].shape[-2], self.heads, -1)
 
 
 class _Candidate(NamedTuple):

@@ -89,11 +89,13 @@ class Checkpoint:
             The layer is not there or has none.
         """
         index = self.layer_index(layer)
-        here = [sublayer for sublayer in self.sublayers() if sublayer.layer == index]
-        for sublayer in here:
+        members = [sublayer for sublayer in self.sublayers() if sublayer.layer == index]
+        for sublayer in members:
             if sublayer.kind == kind:
                 return sublayer
-        raise InputError(f"layer {index} has no {kind}: it has {' and '.join(s.kind for s in here) or 'no sublayer'}")
+        raise InputError(
+            f"layer {index} has no {kind}: it has {' and '.join(s.kind for s in members) or 'no sublayer'}"
+        )
 
     def layer_index(self, layer: int) -> int:
         """Return `layer` as an int, checked to be one of 0 ... layers - 1."""

@@ -193,13 +193,13 @@ class Description:
         """
         if not self.has_tokenizer:
             return None
-        made, judged = self._auto_tokenizer(), self.__dict__.get("tokenizer")
-        if judged is not None and type(judged) is not type(made):
+        tokenizer, judged = self._auto_tokenizer(), self.__dict__.get("tokenizer")
+        if judged is not None and type(judged) is not type(tokenizer):
             raise InputError(
                 f"{self.source}: its tokenizer_config.json names {type(judged).__name__}, and the installed "
-                f"transformers takes {type(made).__name__}: name that one there"
+                f"transformers takes {type(tokenizer).__name__}: name that one there"
             )
-        return made
+        return tokenizer
 
     def _auto_tokenizer(self) -> Any:
         _ = self.config  # what is wrong with it is told before what is wrong with the tokenizer
@@ -209,10 +209,10 @@ class Description:
 
         options = where(self.gguf, allow_download=self.allow_download)
         with foreign(self.source):
-            made = self.gguf_configuration
-            read = None if made is None else gguf_tokenizer(Path(self.folder) / str(self.gguf), made)
-            if read or self.gguf is not None:
-                return read or transformers.AutoTokenizer.from_pretrained(self.name, **options)
+            config = self.gguf_configuration
+            tokenizer = None if config is None else gguf_tokenizer(Path(self.folder) / str(self.gguf), config)
+            if tokenizer or self.gguf is not None:
+                return tokenizer or transformers.AutoTokenizer.from_pretrained(self.name, **options)
         with foreign_tokenizer(self.source, Path(self.folder)):
             return transformers.AutoTokenizer.from_pretrained(self.name, **options)
 
@@ -410,12 +410,12 @@ def _of_gguf(source: str, folder: str, gguf: str, family: Family | None) -> Desc
     if layers < 1:
         raise InputError(f"{source}: the network has no layer")
     model_type = _GGUF_TYPES.get(architecture, architecture)
-    there = _numbered(header.names, "blk")
-    if not _are_all(there, layers):
-        raise InputError(f"{source}: its header says {layers} layers, its weights are of {len(there)}")
+    numbers = _numbered(header.names, "blk")
+    if not _are_all(numbers, layers):
+        raise InputError(f"{source}: its header says {layers} layers, its weights are of {len(numbers)}")
     family = family or FAMILIES.get(model_type)
-    said: dict[str, Any] = {"architecture": "", "shapes": None, "header": header}
-    return Description(source, folder, folder, gguf, None, model_type, family, layers, **said)
+    fields: dict[str, Any] = {"architecture": "", "shapes": None, "header": header}
+    return Description(source, folder, folder, gguf, None, model_type, family, layers, **fields)
 
 
 def _require_fit(description: Description) -> None:
@@ -423,10 +423,10 @@ def _require_fit(description: Description) -> None:
     if description.shapes is None:
         return
     paths = () if description.family is None else tuple(description.family.layers.split("|"))
-    there: set[int] = max((_numbered(description.shapes, path) for path in paths), key=len, default=set())
-    wrong = not _are_all(there, description.layers) if there else description.layers > _MANY
+    numbers: set[int] = max((_numbered(description.shapes, path) for path in paths), key=len, default=set())
+    wrong = not _are_all(numbers, description.layers) if numbers else description.layers > _MANY
     if wrong:
-        amount = f"{len(there)}" if there else "fewer"
+        amount = f"{len(numbers)}" if numbers else "fewer"
         raise InputError(
             f"{description.source}: config.json says {description.layers} layers, the weights beside it are of {amount}"
         )

@@ -230,8 +230,8 @@ def _require_mask(checkpoint: Checkpoint, rows: list[np.ndarray]) -> None:
     if pad is None or len({len(row) for row in rows}) != 1:
         return
     pads = np.stack(rows) == pad
-    for side, here in (("begins", pads), ("ends", pads[:, ::-1])):
-        counts = np.logical_and.accumulate(here, axis=1).sum(1)
+    for side, from_side in (("begins", pads), ("ends", pads[:, ::-1])):
+        counts = np.logical_and.accumulate(from_side, axis=1).sum(1)
         text = int(counts.argmax())
         if counts[text] >= least and counts.sum() == pads.sum() < pads.size:
             raise InputError(

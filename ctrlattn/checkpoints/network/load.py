@@ -221,13 +221,13 @@ def _from_pretrained(description: Description, allow_download: bool, dtype: torc
     with foreign(description.source):
         if description.shapes is not None:
             _require_sizes(description, _unallocated(loader, description.config))
-        made = description.gguf_configuration
-        read = None if made is None else read_gguf(Path(description.folder) / str(gguf), loader, made, **options)
-        if gguf is not None and read is None:
+        config = description.gguf_configuration
+        result = None if config is None else read_gguf(Path(description.folder) / str(gguf), loader, config, **options)
+        if gguf is not None and result is None:
             _require_amount(description, loader, gguf)
         if description.config is not None:
             options["config"] = description.config
-        model, info = read or loader.from_pretrained(
+        model, info = result or loader.from_pretrained(
             name,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
@@ -281,9 +281,11 @@ def _require_sizes(description: Description, empty: Any) -> None:
 def _require_enough(source: str, empty: Any, shapes: list[tuple[int, ...]]) -> None:
     """Raise InputError where a network has more than twice the numbers of a file."""
     weight_count = sum(weight.numel() for weight in empty.parameters())
-    there = sum(math.prod(shape) for shape in shapes)
-    if weight_count > 2 * there:
-        raise InputError(f"{source}: its configuration wants {weight_count} numbers as weights, the files hold {there}")
+    file_count = sum(math.prod(shape) for shape in shapes)
+    if weight_count > 2 * file_count:
+        raise InputError(
+            f"{source}: its configuration wants {weight_count} numbers as weights, the files hold {file_count}"
+        )
 
 
 def _require_amount(description: Description, loader: Any, gguf: str) -> None:

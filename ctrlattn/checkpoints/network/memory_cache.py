@@ -60,5 +60,5 @@ def past_in(cache: Any, place: int | None) -> Past:
         return layer
     if not isinstance(layer, DynamicLayer) or layer.get_seq_length():
         raise InputError(f"a gain with memory needs a dynamic cache, got a place of type {type(layer).__name__}")
-    cache.layers[place] = made = Past()
-    return made
+    cache.layers[place] = past = Past()
+    return past

@@ -39,9 +39,9 @@ def tokenizer_class(name: str, folder: Path) -> str | None:
     """
     if _HUB.match(name) or not (folder / "tokenizer.json").is_file():
         return None
-    config, said = (_table(folder / f"{file}.json") for file in ("config", "tokenizer_config"))
-    kind, class_name = config.get("model_type"), said.get("tokenizer_class")
-    if not isinstance(kind, str) or not isinstance(class_name, str) or "auto_map" in said or "model_name" in config:
+    config, entries = (_table(folder / f"{file}.json") for file in ("config", "tokenizer_config"))
+    kind, class_name = config.get("model_type"), entries.get("tokenizer_class")
+    if not isinstance(kind, str) or not isinstance(class_name, str) or "auto_map" in entries or "model_name" in config:
         return None
     bare = class_name.removesuffix("Fast")
     if kind not in FAMILIES or kind in _OTHERWISE or bare not in _CLASSES or class_name == "PreTrainedTokenizer":

@@ -65,7 +65,7 @@ def require_row(checkpoint: Checkpoint, inputs: dict[str, Any] | None = None) ->
     if isinstance(checkpoint.family, Traced):
         return checkpoint
     arguments = short_inputs(checkpoint.model, inputs)[0]
-    signal, apart = _recorded(checkpoint, arguments)
+    signal, distances = _recorded(checkpoint, arguments)
     errors = list(_errors(checkpoint, signal))
     layer, limit = int(np.argmax(errors)), tolerance(next(checkpoint.model.parameters()).dtype)
     if not errors[layer] <= limit:
@@ -74,7 +74,7 @@ def require_row(checkpoint: Checkpoint, inputs: dict[str, Any] | None = None) ->
             f"{errors[layer]:.1e} of the largest part, and at most {limit:.0e} is rounding. Without family= the "
             "network is traced"
         )
-    for sublayer, error in apart.items():
+    for sublayer, error in distances.items():
         if not error <= limit:
             raise InputError(
                 f"{_row(checkpoint)}: the {sublayer.kind} of layer {sublayer.layer} does not read what the norm gives "
@@ -125,16 +125,16 @@ def recorder(signal: Signal) -> Watcher:
 def _recorded(checkpoint: Checkpoint, arguments: dict[str, Any]) -> tuple[Signal, dict[Sublayer, float]]:
     """Record what a row names, on one text, and how far each sublayer reads from its norm."""
     signal: Signal = {name: [] for name in ("state", "mid", "attention_out", "mlp_out")}
-    record, read = recorder(signal), dict[Sublayer, torch.Tensor]()
-    apart: dict[Sublayer, float] = {}
+    record, inputs = recorder(signal), dict[Sublayer, torch.Tensor]()
+    distances: dict[Sublayer, float] = {}
 
     def proof(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
-        apart[sublayer] = _distance(sublayer, read.pop(sublayer, None), u)
+        distances[sublayer] = _distance(sublayer, inputs.pop(sublayer, None), u)
         record(sublayer, x, u, F)
 
     def reader(sublayer: Sublayer) -> Hook:
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            read[sublayer] = stream_of(args, kwargs)
+            inputs[sublayer] = stream_of(args, kwargs)
 
         return sublayer.module, hook, True
 
@@ -152,17 +152,17 @@ def _recorded(checkpoint: Checkpoint, arguments: dict[str, Any]) -> tuple[Signal
                 f"{_row(checkpoint)} names modules that give {len(layers)} signals {name} in one pass, and the "
                 f"network has {count} layers: something else runs in their place"
             )
-    return signal, apart
+    return signal, distances
 
 
-def _distance(sublayer: Sublayer, read: torch.Tensor | None, u: torch.Tensor) -> float:
+def _distance(sublayer: Sublayer, x: torch.Tensor | None, u: torch.Tensor) -> float:
     """Return how far what a pre-norm sublayer reads is from what its norm gives, relative to its size."""
-    if read is None:
+    if x is None:
         return float("inf")
     # The last linear map of a sublayer, which some rows replace, reads other features.
-    if sublayer.after is not None or read.shape[-1] != u.shape[-1] or not torch.isfinite(u).all():
+    if sublayer.after is not None or x.shape[-1] != u.shape[-1] or not torch.isfinite(u).all():
         return 0.0
-    return difference(read.reshape(u.shape), u, u, ()) if read.numel() == u.numel() else float("inf")
+    return difference(x.reshape(u.shape), u, u, ()) if x.numel() == u.numel() else float("inf")
 
 
 def _errors(checkpoint: Checkpoint, signal: Signal) -> Iterator[float]:

@@ -92,9 +92,9 @@ def bytes_of(checkpoint: Checkpoint) -> int:
     608
     """
     source = Path(checkpoint.source)
-    here = source.stat().st_size if source.is_file() else _bytes_in(source)
-    if here:
-        return here
+    file_bytes = source.stat().st_size if source.is_file() else _bytes_in(source)
+    if file_bytes:
+        return file_bytes
     sizes = [(p.numel(), p.element_size()) for p in checkpoint.model.parameters()]
     each = None if checkpoint.stored is None else torch.empty(0, dtype=checkpoint.stored).element_size()
     return sum(count * (each or size) for count, size in sizes)

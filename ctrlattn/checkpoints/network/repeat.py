@@ -128,8 +128,8 @@ class Law:
         from ctrlattn.config import loop_to_dict
 
         controller = self.loop.controller
-        said = None if controller is None else loop_to_dict(_carrier(controller))["controller"]
-        return {"layers": list(self.span), "passes": self.passes, "controller": said, "recall": self.loop.recall}
+        entry = None if controller is None else loop_to_dict(_carrier(controller))["controller"]
+        return {"layers": list(self.span), "passes": self.passes, "controller": entry, "recall": self.loop.recall}
 
     def closing(self) -> Passes:
         """Return the loop that closes the passes: C = 1 is F(h) itself, which h + (F(h) - h) is not to the last bit."""
@@ -143,10 +143,10 @@ def loop_in(entry: Any) -> dict[str, Any] | None:
     >>> loop_in({"attention": {}, "mlp": {}}) is None
     True
     """
-    said = entry.get(_ENTRY) if isinstance(entry, dict) else None
-    if said is None:
+    arguments = entry.get(_ENTRY) if isinstance(entry, dict) else None
+    if arguments is None:
         return None
-    return {**said, "layers": tuple(said["layers"]), "controller": _controller_of(said["controller"])}
+    return {**arguments, "layers": tuple(arguments["layers"]), "controller": _controller_of(arguments["controller"])}
 
 
 def entry_of(model: Any) -> dict[str, Any] | None:
@@ -307,12 +307,12 @@ def _carrier(controller: Any) -> Any:
     return Loop(CausalMean(), controller=controller)
 
 
-def _controller_of(said: dict[str, Any] | None) -> Any:
+def _controller_of(entry: dict[str, Any] | None) -> Any:
     """Return the controller that `Law.entry` has described."""
-    if said is None:
+    if entry is None:
         return None
     import tomli_w
 
     from ctrlattn import config
 
-    return config.loads(tomli_w.dumps({"loop": {"predictor": "causal_mean", "controller": said}})).loop.controller
+    return config.loads(tomli_w.dumps({"loop": {"predictor": "causal_mean", "controller": entry}})).loop.controller

@@ -88,14 +88,14 @@ def _require_stream_alone(
     matters where there are more tokens than it takes.
     """
     a, b = span
-    stood = [*range(b), *list(range(a, b)) * (passes - 1), *range(b, len(source.layers))]
-    layers = unrolled(source.family, stood).layers_of(model)
+    origins = [*range(b), *list(range(a, b)) * (passes - 1), *range(b, len(source.layers))]
+    layers = unrolled(source.family, origins).layers_of(model)
     places = range(b, b + (b - a) * (passes - 1))
     with watch_calls(layers, places) as later, watch_calls(source.layers, range(a, b)) as before:
         _run(source.model, arguments)
         _run(model, arguments)
     for place in places:
-        i = stood[place]
+        i = origins[place]
         name = _read_and_other(source.layers[i], before[i], later[place])
         if name:
             raise InputError(

@@ -240,10 +240,10 @@ def _gone(family: Any, model: Any) -> dict[str, torch.Tensor]:
     """
     whole, remainder = (_empty(type(model), model.config) for _ in range(2))
     apply(family, remainder, structure_of(model))
-    expected, there = remainder.state_dict(), model.state_dict()
+    expected, state = remainder.state_dict(), model.state_dict()
     tied = set(model.all_tied_weights_keys)
-    missing, strange = sorted(expected.keys() - there.keys() - tied), sorted(there.keys() - expected.keys())
-    other = sorted(name for name in expected.keys() & there.keys() if expected[name].shape != there[name].shape)
+    missing, strange = sorted(expected.keys() - state.keys() - tied), sorted(state.keys() - expected.keys())
+    other = sorted(name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape)
     if missing or strange or other:
         faults = (("it lacks", missing), ("it has", strange), ("another shape has", other))
         first = next(f"{word} {names[0]}" for word, names in faults if names)

@@ -303,13 +303,13 @@ def _stripped(text: str | Path) -> Iterator[str]:
     White space is kept until more of the text follows. A run of it that is longer than a piece is not kept: what the
     text ends with is looked for in all of it instead, so that a run of any length takes the same memory and time.
     """
-    space, begun, read, end = "", False, 0, None
+    space, begun, count, end = "", False, 0, None
     for piece in _pieces(text):
         if begun and end is None and len(space) > _CHUNK:
             end = _end(text)
         whole = space + piece if begun else piece.lstrip()
-        read += len(piece)
-        body = whole.rstrip() if end is None else whole[: max(0, len(whole) - max(0, read - end))]
+        count += len(piece)
+        body = whole.rstrip() if end is None else whole[: max(0, len(whole) - max(0, count - end))]
         space, begun = whole[len(body) :] if end is None else "", begun or bool(body)
         if body:
             yield body
@@ -317,9 +317,9 @@ def _stripped(text: str | Path) -> Iterator[str]:
 
 def _end(text: str | Path) -> int:
     """Return the number of characters of a text up to its last one that is no white space."""
-    read = end = 0
+    count = end = 0
     for piece in _pieces(text):
         body = piece.rstrip()
-        end = read + len(body) if body else end
-        read += len(piece)
+        end = count + len(body) if body else end
+        count += len(piece)
     return end

@@ -117,8 +117,8 @@ def _coefficient(entry: dict[str, Any]) -> Coefficient:
 def _sublayers(traced: Traced, layer: Any, call: Call) -> Iterator[Sublayer]:
     number = 0
     for step in call.steps:
-        here = [term for term in step.terms if term.module and term.path and term.kind != "constant"]
-        for term in here:
+        terms = [term for term in step.terms if term.module and term.path and term.kind != "constant"]
+        for term in terms:
             norm = layer.get_submodule(term.norm) if term.norm else None
             yield Sublayer(
                 layer=call.layer,
@@ -129,7 +129,7 @@ def _sublayers(traced: Traced, layer: Any, call: Call) -> Iterator[Sublayer]:
                 stream=norm if norm is not None else layer if term.reads == 0 else None,
                 path=term.module,
                 out_path=term.path,
-                parallel=len(here) > 1,
+                parallel=len(terms) > 1,
                 skip=step.skip,
                 coefficient=term.coefficient,
                 after=layer.get_submodule(step.norm) if step.norm else None,
@@ -139,7 +139,7 @@ def _sublayers(traced: Traced, layer: Any, call: Call) -> Iterator[Sublayer]:
                 matrix=term.matrix,
             )
         # A hole in the numbers says that the stream behind this step is no sum of what its sublayers give.
-        number += 1 if len(here) == len(step.terms) else 2
+        number += 1 if len(terms) == len(step.terms) else 2
 
 
 def _kind(term: Term) -> Kind:

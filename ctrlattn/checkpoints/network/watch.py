@@ -155,27 +155,27 @@ class _Sum:
 
 
 def _triple(sublayer: Sublayer, on: Watcher, whole: _Sum | None) -> list[Hook]:
-    held: dict[str, torch.Tensor] = {}
+    signals: dict[str, torch.Tensor] = {}
 
     def stream(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        held["x"] = held["u"] = stream_of(args, kwargs)
+        signals["x"] = signals["u"] = stream_of(args, kwargs)
 
     def read(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        held["u"] = stream_of(args, kwargs)
+        signals["u"] = stream_of(args, kwargs)
 
     def normed(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: torch.Tensor) -> None:
-        if held:  # the norm of a post-norm sublayer runs after the sublayer has been handed on
-            held["u"] = output
+        if signals:  # the norm of a post-norm sublayer runs after the sublayer has been handed on
+            signals["u"] = output
 
     def close(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         contribution = first(output)
-        if whole is None and not {"x", "u"} <= held.keys():
+        if whole is None and not {"x", "u"} <= signals.keys():
             raise InputError(
                 f"the {sublayer.kind} of layer {sublayer.layer} gives its contribution before the norm that its row "
                 "names has run: the row does not fit this network"
             )
-        x = held.pop("x") if whole is None or "x" in held else whole.in_front_of(sublayer)
-        F, u = _as_stream(contribution, x), _as_stream(held.pop("u"), x)
+        x = signals.pop("x") if whole is None or "x" in signals else whole.in_front_of(sublayer)
+        F, u = _as_stream(contribution, x), _as_stream(signals.pop("u"), x)
         new = on(sublayer, x, u, F)
         if whole is not None:
             whole.add(sublayer, x, F if new is None else new)

@@ -116,8 +116,8 @@ def choose(
     if calibration.memory and kind == "attention":
         checkpoint = with_value_maps(checkpoint)
     places = _one_a_layer(checkpoint, kind)
-    held = {checkpoint.layer_index(layer) for layer in keep}
-    free = [i for i, sublayer in enumerate(places) if sublayer.layer not in held]
+    excluded = {checkpoint.layer_index(layer) for layer in keep}
+    free = [i for i, sublayer in enumerate(places) if sublayer.layer not in excluded]
     most = len(free) - (kind == "attention" and len(free) == len(places))
     if not 1 <= count <= most:
         raise InputError(f"the number of layers to choose must be one of 1 ... {most}, got {count}")

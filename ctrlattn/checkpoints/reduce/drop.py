@@ -102,8 +102,8 @@ def _wanted(checkpoint: Checkpoint, *, blocks: Iterable[int], **by_kind: Iterabl
     """Return {kind: layers to drop}, checked against the network."""
     require_no_loop(checkpoint)
     whole = {checkpoint.layer_index(layer) for layer in blocks}
-    before, there = structure_of(checkpoint.model), {(s.kind, s.layer) for s in checkpoint.sublayers()}
-    layers: dict[Kind, set[int]] = {kind: {i for k, i in there if k == kind and i in whole} for kind in get_args(Kind)}
+    before, places = structure_of(checkpoint.model), {(s.kind, s.layer) for s in checkpoint.sublayers()}
+    layers: dict[Kind, set[int]] = {kind: {i for k, i in places if k == kind and i in whole} for kind in get_args(Kind)}
     for kind in get_args(Kind):
         for layer in (checkpoint.layer_index(layer) for layer in by_kind.get(kind, ())):
             checkpoint.sublayer(kind, layer)  # says what the layer has where it has none of this kind
@@ -118,9 +118,9 @@ def _wanted(checkpoint: Checkpoint, *, blocks: Iterable[int], **by_kind: Iterabl
 
 def _require_readers(checkpoint: Checkpoint, structure: Structure) -> None:
     """Raise InputError unless some attention is left, or some mixer where there was no attention."""
-    there = checkpoint.sublayers()
-    kind: Kind = "attention" if any(s.kind == "attention" for s in there) else "mixer"
-    count = len({s.layer for s in there if s.kind == kind})
+    sublayers = checkpoint.sublayers()
+    kind: Kind = "attention" if any(s.kind == "attention" for s in sublayers) else "mixer"
+    count = len({s.layer for s in sublayers if s.kind == kind})
     if count and len(structure.get(kind, {})) == count:
         raise InputError(
             f"all {count} {kind} layers would be gone: no token would read another, and no cache would count them; "
@@ -136,5 +136,5 @@ def _proved(
     targets = [s for s in checkpoint.sublayers() if s.layer in layers[s.kind]]
     family = family.answering(answers_of(family, model, targets))
     targets = [s for s in sublayers(family, model) if s.layer in layers[s.kind]]
-    felt = missed(family, model, targets)
-    return family, [(s.kind, s.layer) for s in targets if (s.layer, s.path) in felt]
+    misses = missed(family, model, targets)
+    return family, [(s.kind, s.layer) for s in targets if (s.layer, s.path) in misses]

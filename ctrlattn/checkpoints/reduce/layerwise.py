@@ -72,13 +72,13 @@ class Flow:
 
         # Where no module reads the stream, it is the sum of what the sublayers before have given.
         before = [] if sublayer.stream is not None else sublayers(self.family, self.model)
-        here = [member for member in before if member.layer == sublayer.layer and member.step < sublayer.step]
-        read: list[torch.Tensor] = []
-        reader: Hook = (sublayer.module, lambda module, args, kwargs: read.append(stream_of(args, kwargs)), True)
-        with watch([*here, sublayer], on, until=sublayer.out, more=[reader]):
+        earlier = [member for member in before if member.layer == sublayer.layer and member.step < sublayer.step]
+        inputs: list[torch.Tensor] = []
+        reader: Hook = (sublayer.module, lambda module, args, kwargs: inputs.append(stream_of(args, kwargs)), True)
+        with watch([*earlier, sublayer], on, until=sublayer.out, more=[reader]):
             self._call(sublayer.layer, part)
         u, y, x = triple
-        if sublayer.width is None and not (read[0].shape == u.shape and torch.equal(read[0], u)):
+        if sublayer.width is None and not (inputs[0].shape == u.shape and torch.equal(inputs[0], u)):
             raise InputError(
                 f"the family's row replaces {sublayer.path} of layer {sublayer.layer}, which does not read what the "
                 f"{sublayer.kind} reads: no gain can stand there; name the module that does, and the one whose output "

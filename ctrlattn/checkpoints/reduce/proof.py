@@ -70,15 +70,15 @@ def missed(family: Traced, model: Any, targets: Sequence[Sublayer]) -> set[tuple
         return set()
     stay: Stand = {"kept": None}
     others = dict.fromkeys(names, stay)
-    felt = {name for name in names if not _is_same(reference, _without(family, model, {**others, name: None}))}
-    stands = {name: stay if name in felt else None for name in names}
+    misses = {name for name in names if not _is_same(reference, _without(family, model, {**others, name: None}))}
+    stands = {name: stay if name in misses else None for name in names}
     if not _is_same(reference, _without(family, model, stands)):
         layer, path = names[0]
         raise ArithmeticError(
             f"without {path} of layer {layer} the network is not the one without what this adds to the stream: "
             "something else in it reads the module"
         )
-    return felt
+    return misses
 
 
 @contextmanager

@@ -214,8 +214,8 @@ def least_important(
         if name not in scores:
             raise InputError(f"no layer has a sublayer of the kind {part!r}")
         values = scores[name].to_numpy()
-        there = np.flatnonzero(np.isfinite(values))  # a layer may have none of this kind
-        order = there[np.argsort(values[there], kind="stable")]
+        places = np.flatnonzero(np.isfinite(values))  # a layer may have none of this kind
+        order = places[np.argsort(values[places], kind="stable")]
         require_layers_left(part, number, len(order))
         layers[part] = tuple(sorted(int(i) for i in order[:number]))
     return layers

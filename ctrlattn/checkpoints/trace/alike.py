@@ -160,15 +160,15 @@ def _summed(
     """Return the stages of the one choice of steps with which the sums hold; None where no or several choices do."""
     assert visit.x is not None
     limit = _CLOSE * max(torch.finfo(visit.x.dtype).eps, rounding)
-    held: list[list[Stage]] = [[]]
+    chains: list[list[Stage]] = [[]]
     for i, choices in enumerate(steps):
         longer = []
-        for before in held:
+        for before in chains:
             x = before[-1].out if before else visit.x
             stages = [staged(step, x, visit, inner, last=i == len(steps) - 1) for step in choices]
             longer += [[*before, stage] for stage in stages if _holds(stage, before, inner, limit)]
-        held = longer
-    return held[0] if len(held) == 1 else None
+        chains = longer
+    return chains[0] if len(chains) == 1 else None
 
 
 def _holds(stage: Stage, before: Sequence[Stage], inner: Mapping[str, Visit], limit: float) -> bool:
@@ -191,12 +191,12 @@ def _reads_as_said(term: Term, inner: Mapping[str, Visit], summed: Sequence[Stag
     """
     if term.reads is None:
         return term.kind == "constant"
-    made = inner.get(term.module or term.path)
-    entry = inner.get(term.norm) if term.norm else made
-    if made is None or entry is None or not _same(entry.x, summed[term.reads].x, limit):
+    maker = inner.get(term.module or term.path)
+    entry = inner.get(term.norm) if term.norm else maker
+    if maker is None or entry is None or not _same(entry.x, summed[term.reads].x, limit):
         return False
     outside = bool(term.norm) and not inside(term.norm, [term.module or term.path])
-    return not outside or _same(made.x, entry.out, limit)
+    return not outside or _same(maker.x, entry.out, limit)
 
 
 def _same(a: torch.Tensor | None, b: torch.Tensor | None, limit: float) -> bool:

@@ -108,12 +108,12 @@ def difference(
     if total.shape != recorded.shape:
         return float("inf")
     # A difference is rounded to the last digit of its own size in every type: nothing is lost by taking it in theirs.
-    apart = (total - recorded).detach().abs_()
-    largest = float(apart.amax()) if apart.numel() else 0.0
+    gap = (total - recorded).detach().abs_()
+    largest = float(gap.amax()) if gap.numel() else 0.0
     # The network has added up in the same order; or both are infinite at the same places.
     if largest == 0 or (math.isnan(largest) and torch.equal(total, recorded)):
         return 0.0
-    wrong = apart.amax(-1).double()
+    wrong = gap.amax(-1).double()
     scale = torch.stack([_largest(part.detach()) for part in (recorded, carry, *contributions)]).amax(0)
     worst = (wrong / scale.clamp_min(torch.finfo(torch.float64).tiny)).max()
     return inf_for_nan(float(worst))

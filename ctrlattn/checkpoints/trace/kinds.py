@@ -168,13 +168,13 @@ def _require_apart(
     terms = iter(kinds)
     hidden = False
     for step in steps:
-        here = [(term, next(terms)) for term in step.terms]
-        if hidden and any(kind == "mixer" for _, kind in here):
+        pairs = [(term, next(terms)) for term in step.terms]
+        if hidden and any(kind == "mixer" for _, kind in pairs):
             raise InputError(
                 f"layer {call.path} mixes tokens in operations of its own, outside a module: what comes behind them "
                 "cannot be told from attention"
             )
-        hidden = hidden or any(term.path not in values and kind in ("attention", "mixer") for term, kind in here)
+        hidden = hidden or any(term.path not in values and kind in ("attention", "mixer") for term, kind in pairs)
         hidden = hidden and not step.norm
 
 

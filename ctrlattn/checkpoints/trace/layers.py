@@ -69,10 +69,10 @@ def visited(
     running: list[tuple[Any, Visit]] = []
     clock = iter(range(1 << 62))
     names: dict[Any, str] = {}
-    there = dict(model.named_modules(remove_duplicate=False))
+    modules = dict(model.named_modules(remove_duplicate=False))
     for path in paths:
-        if path in there or path not in matrices:  # what replaced attention has no module with a matrix
-            names.setdefault(there[path] if path in there else model.get_submodule(path), path)
+        if path in modules or path not in matrices:  # what replaced attention has no module with a matrix
+            names.setdefault(modules[path] if path in modules else model.get_submodule(path), path)
 
     def snapshot(t: torch.Tensor | None) -> torch.Tensor | None:
         return t.clone() if copies and t is not None else t

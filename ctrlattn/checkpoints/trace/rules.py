@@ -175,8 +175,8 @@ def _converted(op: Operation) -> Form | None:
     form = op.first
     if form is None:
         return None
-    made = form.through(lambda p: op.function(p, *op.args[1:], **op.kwargs))
-    return made.rounded(torch.finfo(op.out.dtype).eps)
+    form_after = form.through(lambda p: op.function(p, *op.args[1:], **op.kwargs))
+    return form_after.rounded(torch.finfo(op.out.dtype).eps)
 
 
 @_rule("constant_pad_nd")

@@ -228,10 +228,10 @@ def _sums_read(carrier: Atom, terms: Sequence[RawTerm], total: Factors) -> list[
     """Return the sums with the carrier in them that terms read, the shorter first."""
     sums: list[Factors] = []
     for term in terms:
-        read = term.reading.form
-        if read is None or carrier not in read or len(read) < 2 or not read.keys() <= total.keys():
+        origin = term.reading.form
+        if origin is None or carrier not in origin or len(origin) < 2 or not origin.keys() <= total.keys():
             continue
-        factors = {atom: coefficient(atom, part) for atom, part in read.items()}
+        factors = {atom: coefficient(atom, part) for atom, part in origin.items()}
         if all(set(factors) != set(other) for other in sums):
             sums.append(factors)
     return sorted(sums, key=len)

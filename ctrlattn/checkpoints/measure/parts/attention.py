@@ -42,8 +42,10 @@ def attention(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
         return attention_spectrum(a), difference_gain(a), token_frequency_response(a, omega)
 
     modes, smoothing, response = stacked(each_layer(measurement, "attention", measure))
-    there = np.isfinite(smoothing)
-    unstable = np.stack([np.where(there, unstable_share(presets.get(name), _or_zero(modes)), np.nan) for name in LOOPS])
+    present = np.isfinite(smoothing)
+    unstable = np.stack(
+        [np.where(present, unstable_share(presets.get(name), _or_zero(modes)), np.nan) for name in LOOPS]
+    )
     variables = labelled(
         measurement,
         attention_eigenvalue=(("layer", "head", "token"), modes, "eigenvalue of the attention matrix"),

@@ -21,8 +21,8 @@ def feedback(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
     layers = range(len(measurement.checkpoint.layers))
     epsilon = rounding_of(measurement.checkpoint)
     rows = [[_of(*measurement.sublayer(kind, i), ordinary, epsilon) for kind in measurement.slots] for i in layers]
-    there, gain, ratio, fits = (np.array([[each[place] for each in row] for row in rows]) for place in range(4))
-    negative = np.where(there, np.mean(gain < 0, axis=-1), np.nan)
+    present, gain, ratio, fits = (np.array([[each[place] for each in row] for row in rows]) for place in range(4))
+    negative = np.where(present, np.mean(gain < 0, axis=-1), np.nan)
     per_token = ("layer", "sublayer", "token")
     variables = labelled(
         measurement,
@@ -48,7 +48,7 @@ def feedback(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
         left_out=((), int(np.sum(~ordinary)), "massive tokens left out of the least-squares fits", "token"),
         quantile=("quantile", np.array(QUANTILES), "quantile over the tokens"),
     )
-    still = np.argwhere(there.astype(bool) & np.isnan(fits[..., 0]))
+    still = np.argwhere(present.astype(bool) & np.isnan(fits[..., 0]))
     sentences = [f"the {measurement.slots[slot]} of layer {layer} has no fit: {_STILL}" for layer, slot in still]
     for name in ("predictor_gain", "predicted_share") if sentences else ():
         variables[name].attrs["comment"] = ". ".join(sentences)
@@ -59,6 +59,6 @@ def _of(
     x: np.ndarray, f: np.ndarray, ordinary: np.ndarray, epsilon: float
 ) -> tuple[bool, np.ndarray, np.ndarray, tuple[float, float]]:
     """Return, for one layer, (whether it has this sublayer, the sublayer's gain and size on each token, the fit)."""
-    there = bool(np.isfinite(f[0, 0]))
-    fit = predictor_fit(x[ordinary], f[ordinary], epsilon=epsilon) if there else (np.nan, np.nan)
-    return there, feedback_gain(x, f), size_ratio(x, f), fit
+    present = bool(np.isfinite(f[0, 0]))
+    fit = predictor_fit(x[ordinary], f[ordinary], epsilon=epsilon) if present else (np.nan, np.nan)
+    return present, feedback_gain(x, f), size_ratio(x, f), fit

@@ -29,12 +29,12 @@ def gain(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
         typical = random_gain(jacobian, effort.probes, seed=measurement.seed)
         return typical, measurement.triplets(i, jacobian)
 
-    before, spared, made = measurement.recordings, measurement.spared, measurement.lanczos
+    before, spared, lanczos = measurement.recordings, measurement.spared, measurement.lanczos
     estimates = each_layer(measurement, "gain", measure)
     recorded = measurement.recordings - before
     typical, triplets = zip(*estimates, strict=True)
     right, left = (np.stack([getattr(t, side) for t in triplets]) for side in ("right", "left"))
-    steps = measurement.lanczos - made
+    steps = measurement.lanczos - lanczos
     tokens = [token_energy(vectors[:, 0], n) for vectors in (right, left)]
     pair = ("layer", "layer_to")
     variables = labelled(

@@ -27,13 +27,13 @@ def heads(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
     attribute `comment` says which.
     """
     network = measurement.checkpoint
-    there = attending(network)
+    present = attending(network)
     faults: list[str] = []
     count, n = network.heads, measurement.state.shape[1]
     gap = HeadFeedback(*(np.full(shape, np.nan) for shape in ((count, n), (count, len(SOURCES), n), (count, n))))
 
     def measure(i: int) -> HeadFeedback:
-        if not there[i]:
+        if not present[i]:
             return gap
         try:
             with weights_of(network.layers[i]):

@@ -170,12 +170,12 @@ class Measurement:
         """
         if layer not in self._recordings:
             recorded = recorded_jacobian(*self.functions[layer])
-            made = remembering(recorded, self.effort.probes, lambda: self._spared.append(layer))
+            operator = remembering(recorded, self.effort.probes, lambda: self._spared.append(layer))
             self._visits.append(layer)
             size = self._size_of_recording(layer)
-            if sum(held for _, held in self._recordings.values()) + size > _ROOM:
-                return made
-            self._recordings[layer] = made, size
+            if sum(bytes_of_one for _, bytes_of_one in self._recordings.values()) + size > _ROOM:
+                return operator
+            self._recordings[layer] = operator, size
         return self._recordings[layer][0]
 
     def triplets(self, layer: int, jacobian: LinearOperator) -> "SingularTriplets":
@@ -232,8 +232,8 @@ class Measurement:
         outputs = n * sum(weight.numel() for weight in weights) / width
         # A layer of half precision is held in float32 as well.
         copied = sum(weight.numel() for weight in weights if weight.element_size() < h.element_size())
-        held = _COPIES * (outputs + self.checkpoint.heads * n * n) + copied
-        return float(h.element_size() * held)
+        numbers = _COPIES * (outputs + self.checkpoint.heads * n * n) + copied
+        return float(h.element_size() * numbers)
 
     def sublayer(self, kind: str, layer: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (x, F): the stream that the sublayer in this slot of a layer adds to and what it adds, each (n, d)."""
@@ -311,10 +311,10 @@ def attending(checkpoint: Checkpoint) -> list[bool]:
         No layer has them.
     """
     family = checkpoint.family
-    there = [leads(layer, family.value) and leads(layer, family.output) for layer in checkpoint.layers]
-    if not any(there):
+    present = [leads(layer, family.value) and leads(layer, family.output) for layer in checkpoint.layers]
+    if not any(present):
         raise InputError("no layer has attention whose value and output maps are known by name")
-    return there
+    return present
 
 
 def require_matrices(measurement: Measurement) -> list[np.ndarray | None]:
@@ -337,8 +337,8 @@ def stacked(layers: Sequence[Any]) -> list[np.ndarray]:
     >>> stacked([None, (np.array([1.0, 2.0]),)])[0].tolist()
     [[nan, nan], [1.0, 2.0]]
     """
-    there = next(layer for layer in layers if layer is not None)
+    example = next(layer for layer in layers if layer is not None)
     if all(layer is not None for layer in layers):
         return [np.stack(field) for field in zip(*layers, strict=True)]
-    gap = [np.full(values.shape, np.nan, np.result_type(values, 1.0)) for values in there]
+    gap = [np.full(values.shape, np.nan, np.result_type(values, 1.0)) for values in example]
     return [np.stack(field) for field in zip(*(gap if layer is None else layer for layer in layers), strict=True)]

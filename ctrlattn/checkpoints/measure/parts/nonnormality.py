@@ -37,10 +37,10 @@ def nonnormality(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
         faults.extend(fault)
         return spectrum._replace(numerical_radius=max(numerical, spectrum.numerical_radius)), departed
 
-    before, spared, made = measurement.recordings, measurement.spared, measurement.lanczos
+    before, spared, lanczos_before = measurement.recordings, measurement.spared, measurement.lanczos
     spectra, departures = zip(*each_layer(measurement, "nonnormality", measure), strict=True)
     k = min(effort.singular, measurement.functions[0][1].numel())
-    lanczos = measurement.lanczos - made
+    lanczos = measurement.lanczos - lanczos_before
     steps = sum(spectrum.steps for spectrum in spectra) / len(spectra) + lanczos + k
 
     def over(values: Any, *names: str) -> list[Any]:
