@@ -59,7 +59,7 @@ BALANCED = "Balancing comes to the same scales from here, but for the factor of 
 BLOCKS = "stability/nonnormal/block_krylov.py"
 LEVELS = "stability/robustness/level_sets.py"
 EQUIVALENT = {
-    ("stability/nonnormal/block_krylov.py", "least = _radii(projected[[bounds.argmax()], :m, :m])[0]",
+    ("stability/nonnormal/block_krylov.py", "least = spectral_radii(projected[[bounds.argmax()], :m, :m])[0]",
      "bounds.argmax()  ->  bounds.argmin()"):
         "A block with a smaller radius leaves more blocks for the eigenvalues, the outermost one among them.",
     (KREISS, "return _LOWEST, max(high, 2 * here)  # here >= 0.01: no norm is below the numerical radius", "2  ->  3"):

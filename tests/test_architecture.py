@@ -30,6 +30,7 @@ FLOW = (
         "provenance",
         "parsing",
         "capacity",
+        "perplexity",
         "devices",
         "kernels",
     ),

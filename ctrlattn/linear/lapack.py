@@ -45,6 +45,15 @@ def eigenvalues(a: np.ndarray) -> np.ndarray:
     return values
 
 
+def spectral_radii(matrices: np.ndarray) -> np.ndarray:
+    """Return max |lambda_i|, the largest modulus of the eigenvalues of each matrix, (..., n, n) -> (...).
+
+    >>> spectral_radii(np.array([[0.0, 4.0], [-1.0, 0.0]])).item()
+    2.0
+    """
+    return np.asarray(np.abs(np.linalg.eigvals(matrices)).max(axis=-1))
+
+
 def singular_values(a: np.ndarray) -> np.ndarray:
     """Return the singular values of a finite matrix, descending; an empty one has none.
 

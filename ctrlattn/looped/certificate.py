@@ -14,6 +14,7 @@ from scipy.linalg import LinAlgWarning, cholesky, solve_discrete_lyapunov
 
 from ctrlattn.arrays import Array, is_torch, like, machine_epsilon, require_number, require_positive, require_real
 from ctrlattn.errors import InputError, require_whole
+from ctrlattn.linear.lapack import spectral_radii
 from ctrlattn.looped.pass_map import PassMap, as_pass_map, require_state
 from ctrlattn.looped.spectrum import WHOLE, formed, pass_products
 from ctrlattn.passes import Passes
@@ -141,7 +142,7 @@ def _metric(m: np.ndarray, off: float) -> tuple[np.ndarray | None, float, float]
     norm = float(np.linalg.norm(m, 2)) + off
     if norm < 1:
         return None, norm, 1.0
-    radius = float(np.max(np.abs(np.linalg.eigvals(m))))
+    radius = float(spectral_radii(m))
     if radius >= 1:
         raise ArithmeticError(
             f"no ball: the loop does not contract at x, its spectral radius there is {radius:.6g}; a smaller gain or "

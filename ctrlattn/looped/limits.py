@@ -21,6 +21,7 @@ import numpy as np
 from ctrlattn.arrays import Array, like, machine_epsilon, require_real
 from ctrlattn.controllers import PID, LTIController
 from ctrlattn.errors import InputError, require_whole
+from ctrlattn.linear.lapack import spectral_radii
 from ctrlattn.looped.pass_map import PassMap, as_pass_map, require_state
 from ctrlattn.looped.spectrum import PassSpectrum
 from ctrlattn.looped.uncertainty import Reached, reached
@@ -288,7 +289,7 @@ class _Runner:
             ends = [self._pass(loop, plane, sign * start.reshape(-1, width)) for sign in (1, -1)]
             columns.append((ends[0] - ends[1]).ravel() / (2 * self.size))
         matrix = np.stack(columns, axis=1)
-        return float(np.max(np.abs(np.linalg.eigvals(matrix)))) if np.all(np.isfinite(matrix)) else math.inf
+        return float(spectral_radii(matrix)) if np.all(np.isfinite(matrix)) else math.inf
 
     def _pass(self, loop: Passes, plane: np.ndarray, start: np.ndarray) -> np.ndarray:
         """Return the plane coordinates of (h - x, memories) after one pass from those at `start`, one row for each."""

@@ -109,3 +109,9 @@ def test_an_iteration_without_an_end_is_told(monkeypatch, routine, asks, message
     monkeypatch.setattr(lapack.lapack, routine, lambda *args, **options: (*given(*args, **options)[:-1], 1))
     with pytest.raises(np.linalg.LinAlgError, match=message):
         asks(np.array([[1.0, 2.0], [3.0, 4.0]]))
+
+
+def test_the_spectral_radius_is_the_largest_modulus_of_each_matrix():
+    every = np.stack([np.diag([0.5, -2.0, 1.0]), np.diag([0.25, 0.0, -0.125])])
+    assert lapack.spectral_radii(every).tolist() == [2.0, 0.25]
+    assert lapack.spectral_radii(1j * every[None]).tolist() == [[2.0, 0.25]]

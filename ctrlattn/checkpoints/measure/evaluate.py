@@ -13,6 +13,7 @@ from ctrlattn.checkpoints.network.inputs import in_batches, one_text, windows_of
 from ctrlattn.checkpoints.network.text import frame_of
 from ctrlattn.checkpoints.network.watch import attention
 from ctrlattn.errors import InputError
+from ctrlattn.perplexity import perplexity_of
 
 _LOGITS = 2**26  # entries of the logits in one pass: a quarter of a gigabyte in float32
 
@@ -141,7 +142,7 @@ def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: i
         means[i], done = new_losses.mean(), end
     evaluation = evaluation_of(means, len(losses))
     loss = float(losses.mean())
-    return Evaluation(loss, evaluation.standard_error, _exp(loss), evaluation.window_losses, len(losses))
+    return Evaluation(loss, evaluation.standard_error, perplexity_of(loss), evaluation.window_losses, len(losses))
 
 
 def _losses(checkpoint: Checkpoint, windows: Any) -> np.ndarray:
@@ -174,7 +175,7 @@ def evaluation_of(each: np.ndarray, tokens: int) -> Evaluation:
     if not np.isfinite(each).all():
         raise InputError(f"the loss of window {int(np.flatnonzero(~np.isfinite(each))[0])} is not finite")
     loss = float(each.mean())
-    return Evaluation(loss, standard_error(each), _exp(loss), each, tokens)
+    return Evaluation(loss, standard_error(each), perplexity_of(loss), each, tokens)
 
 
 def standard_error(values: np.ndarray) -> float:
@@ -184,7 +185,3 @@ def standard_error(values: np.ndarray) -> float:
     1.0
     """
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
-
-
-def _exp(loss: float) -> float:
-    return math.exp(loss) if loss < 700 else math.inf

@@ -4,7 +4,6 @@ The three parts do not depend on the seed of a run: a seed decides initial weigh
 of a directory are read in `folders`.
 """
 
-import math
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -177,15 +176,6 @@ def _windows(ids: np.ndarray, context: int, count: int) -> Part:
     starts = np.linspace(0, len(ids) - context - 1, count).astype(int)
     rows = torch.as_tensor(ids[starts[:, None] + np.arange(context + 1)], dtype=torch.long)
     return Part(rows[:, :-1], rows[:, 1:])
-
-
-def perplexity(loss: float) -> float:
-    """Return exp(loss in nats per token); inf where that overflows.
-
-    >>> perplexity(0.0)
-    1.0
-    """
-    return math.exp(loss) if loss < 700 else math.inf
 
 
 def _module(name: str, package: str) -> Any:

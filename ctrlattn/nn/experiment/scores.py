@@ -4,8 +4,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from ctrlattn.nn.experiment.attacks import fgsm, noisy, pgd
-from ctrlattn.nn.experiment.data import Data, Part, perplexity
+from ctrlattn.nn.experiment.data import Data, Part
 from ctrlattn.nn.modules.network import Network
+from ctrlattn.perplexity import perplexity_of
 
 NOISES, STRENGTHS = (0.1, 0.2, 0.3, 0.4), (1, 4, 8, 16, 32)  # deviation in pixels of [0, 1]; eps in 1/255
 PGD_STRENGTHS, PGD_STEPS = (4, 8, 16), 10
@@ -49,7 +50,7 @@ def score(model: Network, data: Data, seed: int = 0) -> dict[str, float]:
     model.eval()
     loss = mean_loss(model, data, data.test)
     if data.is_text:
-        return {"loss": loss, "perplexity": perplexity(loss)}
+        return {"loss": loss, "perplexity": perplexity_of(loss)}
     generator = torch.Generator().manual_seed(seed)
     hits_by_name: dict[str, int] = {}
     for parameter in model.parameters():

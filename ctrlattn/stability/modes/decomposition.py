@@ -14,6 +14,7 @@ import numpy as np
 from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError
 from ctrlattn.linear.boundary import EPS
+from ctrlattn.linear.lapack import spectral_radii
 from ctrlattn.loop import Loop
 from ctrlattn.stability.modes.exact_gains import Polynomial, parallel_points, slope, values_at
 from ctrlattn.stability.modes.gain_pencils import (
@@ -27,7 +28,7 @@ from ctrlattn.stability.modes.gain_pencils import (
     require_values,
 )
 from ctrlattn.stability.modes.gain_polynomials import gain_modes, real_if_real
-from ctrlattn.stability.modes.intervals import Interval, intersection, radius, stable_intervals
+from ctrlattn.stability.modes.intervals import Interval, intersection, stable_intervals
 
 _DEPENDENT = 1e-12  # sine of the angle below which two terms are parallel
 _NEXT_DOUBLE = 2 * EPS  # how far rounding moves a point of the circle
@@ -236,7 +237,7 @@ def gain_radius(loop: Loop, axes: Sequence[Any], spectrum: Any, gains: Any) -> n
     modes = gain_modes(loop, axes, spectrum, "gain_radius")
     points = require_gains(gains, len(axes), "gain_radius")
     over = parts(loop, axes)
-    sizes = [radius(mode_matrices(over, real_if_real(a), points)) for a in modes]
+    sizes = [spectral_radii(mode_matrices(over, real_if_real(a), points)) for a in modes]
     return np.max(sizes, axis=0)
 
 

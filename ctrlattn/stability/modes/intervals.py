@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ctrlattn.linear.boundary import EPS, clearly_stable, is_stable_matrix
+from ctrlattn.linear.lapack import spectral_radii
 from ctrlattn.stability.modes.exact_gains import Pencil, critical_gains, stable_at
 
 Interval = tuple[float, float]
@@ -69,11 +70,6 @@ def intersection(left: list[Interval], right: list[Interval]) -> list[Interval]:
     return sorted(pair for pair in pairs if pair[0] < pair[1])
 
 
-def radius(matrices: np.ndarray) -> np.ndarray:
-    """Return the largest modulus of the eigenvalues, (..., n, n) -> (...)."""
-    return np.abs(np.linalg.eigvals(matrices)).max(axis=-1)
-
-
 def unsure(states: int) -> float:
     """Return how far from the circle a computed radius decides nothing: eigenvalues of a cluster move by eps^(1/n)."""
     return min(4 * EPS ** (1 / max(states, 1)), _MOST_UNSURE)
@@ -82,7 +78,7 @@ def unsure(states: int) -> float:
 def _are_inside(g: Pencil, matrices: Matrices, gains: np.ndarray) -> list[bool]:
     closed = matrices(gains)
     near = unsure(closed.shape[-1])
-    sizes = radius(closed).tolist()
+    sizes = spectral_radii(closed).tolist()
     return [stable_at(g, gain) if abs(size - 1) <= near else size < 1 for gain, size in zip(gains, sizes, strict=True)]
 
 

@@ -18,12 +18,13 @@ import numpy as np
 from ctrlattn.arrays import require_number, require_real
 from ctrlattn.controllers import PID, as_controller
 from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.linear.lapack import spectral_radii
 from ctrlattn.linear.mode_matrix import mode_matrix
 from ctrlattn.linear.mode_polynomial import upper_half
 from ctrlattn.linear.pass_polynomial import ALPHA, pass_matrix, pull
 from ctrlattn.stability.modes.closed_loop import controller_fraction, controller_response
 from ctrlattn.stability.modes.exact_gains import Pencil, Polynomial, pencil, plus, product, stable_at
-from ctrlattn.stability.modes.intervals import Interval, Matrices, intersection, radius, stable_intervals, unsure
+from ctrlattn.stability.modes.intervals import Interval, Matrices, intersection, stable_intervals, unsure
 
 _ONE = Fraction(1)
 _NEXT = 1e-6  # how near an end of a closed form its two sides are checked, as a share of the interval
@@ -102,7 +103,7 @@ def passes_stable(controller: Any, spectrum: Any, recall: float = 0.0) -> np.nda
     """
     law, modes, recall = _law(controller), _spectrum(spectrum), _recall(recall)
     flat = modes.ravel()
-    size = radius(pass_matrix(law, flat, recall))
+    size = spectral_radii(pass_matrix(law, flat, recall))
     stable = size < 1.0
     order = len(pass_matrix(law, 0.0)) - 1
     for at in np.flatnonzero(np.abs(size - 1) <= unsure(order + 1)):

@@ -11,9 +11,9 @@ import numpy as np
 
 from ctrlattn.controllers import PID, Form
 from ctrlattn.errors import InputError
+from ctrlattn.linear.lapack import spectral_radii
 from ctrlattn.linear.mode_polynomial import mode_polynomial, open_loop_pole, reflection
 from ctrlattn.loop import Loop
-from ctrlattn.stability.modes.intervals import radius
 from ctrlattn.stability.modes.regions import MARGINAL, printed_interval
 
 _NEAR = 1e-6  # a reflection coefficient this near the circle, or a tie this near, decides nothing
@@ -164,7 +164,7 @@ def _outside(terms: PIDTerms, gains: np.ndarray, alpha: np.ndarray) -> np.ndarra
     cell, mode = np.nonzero(verdict == UNSURE)
     outside = verdict == OUTSIDE
     if len(cell):
-        outside[cell, mode] = radius(terms.matrices(gains[cell], alpha[mode])) > 1 + MARGINAL
+        outside[cell, mode] = spectral_radii(terms.matrices(gains[cell], alpha[mode])) > 1 + MARGINAL
     return outside
 
 

@@ -12,13 +12,14 @@ import numpy as np
 from ctrlattn.arrays import require_real
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.linear.lapack import spectral_radii
 from ctrlattn.linear.mode_matrix import exact_poles, mode_matrix
 from ctrlattn.linear.mode_polynomial import attention_eigenvalue, open_loop_pole
 from ctrlattn.loop import Loop, require_scalar_gains
 from ctrlattn.stability.modes.closed_loop import controller_response, known_controller, mode_pencil, pencil_in_alpha
 from ctrlattn.stability.modes.critical import critical_modes
 from ctrlattn.stability.modes.exact_gains import stable_at
-from ctrlattn.stability.modes.intervals import Interval, radius, stable_intervals, unsure
+from ctrlattn.stability.modes.intervals import Interval, stable_intervals, unsure
 
 _ON_CIRCLE = 1e-7
 _SAME = 1e-12  # relative width of a segment that only rounding opened
@@ -231,7 +232,7 @@ def is_stable(controller: Any, alpha: Any) -> np.ndarray:
     """
     alpha = _numbers(alpha, "alpha")
     matrices = mode_matrix(controller, alpha.ravel())
-    size = radius(matrices)
+    size = spectral_radii(matrices)
     stable = size < 1.0
     for at in np.flatnonzero(np.abs(size - 1) <= unsure(matrices.shape[-1])):
         stable[at] = stable_at(mode_pencil(controller, complex(alpha.ravel()[at])), 0.0)

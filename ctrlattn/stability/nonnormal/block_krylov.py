@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ctrlattn.errors import require_whole
+from ctrlattn.linear.lapack import spectral_radii
 
 _LOST = 1e-12  # a new direction below this share of its product is rounding
 _EVERY = 5  # steps between two looks at whether all has settled, which take eigenvalues
@@ -169,14 +170,10 @@ def _may_be_settled(projected: np.ndarray, m: int, d: int, tolerance: float) -> 
     """Return False where the outermost block alone says no, by eigenvalues of those that can be it and its vectors."""
     matrices = projected[:, :m, :m]
     bounds = _radius_bounds(matrices)
-    able = _at_least(bounds, _radii(matrices[[bounds.argmax()]])[0])
-    radii = _radii(matrices[able])
+    able = _at_least(bounds, spectral_radii(matrices[[bounds.argmax()]])[0])
+    radii = spectral_radii(matrices[able])
     i = int(able[radii.argmax()])
     return bool(_ritz(projected[i : i + 1], m, d)[2][0] <= tolerance * radii.max())
-
-
-def _radii(matrices: np.ndarray) -> np.ndarray:
-    return np.asarray(np.abs(np.linalg.eigvals(matrices)).max(axis=-1))
 
 
 def _at_least(bounds: np.ndarray, radius: float) -> np.ndarray:
@@ -224,7 +221,7 @@ def _outermost(projected: np.ndarray, basis: np.ndarray, tolerance: float) -> Bl
     """Return the outermost Ritz pair of all blocks; one that cannot reach it, even with its residual, is left out."""
     m, d = basis.shape[1:]
     bounds = _radius_bounds(projected[:, :m, :m])
-    least = _radii(projected[[bounds.argmax()], :m, :m])[0]
+    least = spectral_radii(projected[[bounds.argmax()], :m, :m])[0]
     able = _at_least(bounds + _last(projected, m, d), least)
     values, vectors, errors = _ritz(projected[able], m, d)
     radii = np.abs(values)

@@ -14,6 +14,7 @@ from scipy.linalg import LinAlgError, solve_discrete_are
 from ctrlattn.arrays import require_real
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError
+from ctrlattn.linear.lapack import spectral_radii
 from ctrlattn.linear.operators import pass_operator
 from ctrlattn.linear.realization import Realization, realization, square
 from ctrlattn.loop import Loop, require_scalar_gains
@@ -163,7 +164,7 @@ def _system(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> "control.StateSpace"
 
 def _smallest_rate(g: Realization, tol: float) -> float:
     """Return min lambda with ||C (lambda z - A)^-1 B||_inf < 1; above the spectral radius of A."""
-    radius = float(np.max(np.abs(np.linalg.eigvals(g.a))))
+    radius = float(spectral_radii(g.a))
     good = max(float(np.linalg.norm(g.a, 2) + np.linalg.norm(g.b, 2) * np.linalg.norm(g.c, 2)), 1e-12) * (1 + tol)
     bad = radius
     floor = _FLOOR * good  # a pure delay contracts at any rate above 0, each with its own metric

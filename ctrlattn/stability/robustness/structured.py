@@ -8,6 +8,8 @@ import math
 
 import numpy as np
 
+from ctrlattn.linear.lapack import spectral_radii
+
 NOTHING = 1e-300  # a mu whose reciprocal is no float
 _SWEEPS = 8  # of balancing; what is left is the business of Newton's method
 _FIRST = 2.0  # the first level, over the norm squared
@@ -140,7 +142,7 @@ def radii(m: np.ndarray, q: np.ndarray) -> np.ndarray:
         half = (turned[..., 0, 0] + turned[..., 1, 1]) / 2
         root = np.emath.sqrt(((turned[..., 0, 0] - turned[..., 1, 1]) / 2) ** 2 + turned[..., 0, 1] * turned[..., 1, 0])
         return np.maximum(np.abs(half + root), np.abs(half - root))
-    return np.abs(np.linalg.eigvals(turned)).max(axis=-1)
+    return spectral_radii(turned)
 
 
 def rotations(channels: int, count: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ctrlattn.nn.experiment.data import characters, images, load, perplexity  # noqa: E402  (after the skip)
+from ctrlattn.nn.experiment.data import characters, images, load  # noqa: E402  (after the skip)
 
 
 def test_digits_are_whole_disjoint_and_in_their_order():
@@ -56,11 +56,6 @@ def test_blocks_of_a_text_go_to_their_parts():
     data = characters("blocks", text, 4, (50, 20, 20))
     tens = [set((part.inputs % 10).flatten().tolist()) for part in (data.train, data.valid, data.test)]
     assert tens == [set(range(8)), {8}, {9}]
-
-
-def test_perplexity_is_the_exponential_of_the_loss():
-    assert perplexity(np.log(7.0)) == pytest.approx(7.0)
-    assert perplexity(1e4) == np.inf
 
 
 def test_what_does_not_fit_says_why(monkeypatch):

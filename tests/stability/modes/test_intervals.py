@@ -134,12 +134,6 @@ def test_middles_lie_between_cuts_and_beyond_the_outermost_ones():
     assert intervals._middles(np.array([-3.0, 1.0, 4.0])).tolist() == [-7.0, -1.0, 2.5, 9.0]
 
 
-def test_the_radius_is_the_largest_modulus_of_each_matrix():
-    every = np.stack([np.diag([0.5, -2.0, 1.0]), np.diag([0.25, 0.0, -0.125])])
-    assert intervals.radius(every).tolist() == [2.0, 0.25]
-    assert intervals.radius(1j * every[None]).tolist() == [[2.0, 0.25]]
-
-
 @every_case(
     "interval, cuts, expected",
     [
