@@ -1,16 +1,19 @@
 """a name -> the device of torch that has it, judged before any work is done for it."""
 
 import re
+import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctrlattn.errors import InputError, did_you_mean
+from ctrlattn.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
 _NO_NUMBERS = "meta"  # torch's device for shapes alone
+_DRIVERS = ("nvidia[0-9]*", "dxg", "kfd", "dri/renderD*")  # in /dev: without one of them Linux has a cpu alone
 
 
 def require_device(name: str) -> None:
@@ -30,12 +33,28 @@ def require_device(name: str) -> None:
     if kind == _NO_NUMBERS:
         raise InputError(f"there is no device {name!r} here: {name} has shapes and no numbers")
     if kind not in _DEVICES and not entry_points(group="torch.backends"):
-        raise InputError(f"there is no device {name!r} here: {did_you_mean(name, _DEVICES)}")
+        raise InputError(f"there is no device {name!r} here: this machine has {', '.join(here())}")
     if colon and not re.fullmatch("0|[1-9][0-9]{0,5}", index):
         raise InputError(
             f"there is no device {name!r} here: a device is {', '.join(_DEVICES[:-1])} or {_DEVICES[-1]}, or one with "
             "a number"
         )
+
+
+def here() -> list[str]:
+    """Return the names of the devices that torch has on this machine, the cpu first.
+
+    Torch is asked only where a driver says that it may have another device: to import it takes seconds.
+
+    >>> here()[0]
+    'cpu'
+    """
+    if sys.platform == "linux" and not any(any(Path("/dev").glob(pattern)) for pattern in _DRIVERS):
+        return ["cpu"]
+    import torch
+
+    numbered = [f"{kind}:{i}" for kind in ("cuda", "xpu") for i in range(getattr(torch, kind).device_count())]
+    return ["cpu", *numbered, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def require_here(name: str) -> None:
@@ -63,7 +82,7 @@ def device(name: str) -> "torch.device":
     >>> device("cpux")
     Traceback (most recent call last):
     ...
-    ctrlattn.InputError: there is no device 'cpux' here: did you mean 'cpu'?
+    ctrlattn.InputError: there is no device 'cpux' here: this machine has cpu...
     """
     require_device(name)
     import torch
@@ -72,5 +91,8 @@ def device(name: str) -> "torch.device":
         place = torch.device(name)
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"there is no device {name!r} here: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"there is no device {name!r} here: this machine has {', '.join(here())}; torch says: {reason}"
+        ) from error
     return place

@@ -26,11 +26,30 @@ def run(name, *arguments):
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("gpu", "there is no device 'gpu' here"), ("CUDA", "did you mean 'cuda'"), ("meta", "shapes and no numbers")],
+    [("gpu", "there is no device 'gpu' here"), ("CUDA", "this machine has cpu"), ("meta", "shapes and no numbers")],
 )
 def test_what_is_no_device_is_told(name, told):
     with pytest.raises(InputError, match=told):
         devices.device(name)
+
+
+def test_the_devices_of_this_machine_are_told(monkeypatch):
+    monkeypatch.setattr(devices, "_DRIVERS", ("null",))  # as where there is a driver
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.xpu, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert devices.here() == ["cpu", "cuda:0", "cuda:1", "xpu:0"]
+    with pytest.raises(
+        InputError, match="^there is no device 'cuda9' here: this machine has cpu, cuda:0, cuda:1, xpu:0$"
+    ):
+        devices.device("cuda9")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert devices.here()[-1] == "mps"
+    monkeypatch.setattr(devices, "_DRIVERS", ("no-driver*",))
+    monkeypatch.setattr(devices.sys, "platform", "linux")
+    assert devices.here() == ["cpu"]
+    monkeypatch.setattr(devices.sys, "platform", "darwin")
+    assert devices.here()[-1] == "mps"
 
 
 def test_torch_is_asked_for_names_that_a_library_may_give_it(monkeypatch):
@@ -52,7 +71,7 @@ def test_every_name_that_torch_knows_here_passes_before_torch():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_kind_that_this_machine_has_not_is_told():
-    with pytest.raises(InputError, match="there is no device 'cuda:7' here: "):
+    with pytest.raises(InputError, match="there is no device 'cuda:7' here: this machine has cpu.*; torch says: "):
         devices.device("cuda:7")
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ctrlattn.cli.options import Gains, LawOfGains, pid_of, presets
+from ctrlattn.cli.options import PRESET, Gains, LawOfGains, pid_of, presets, require_no_path
 from ctrlattn.cli.terminal import one_line_errors
 
 EXAMPLES = (
@@ -23,6 +23,7 @@ def new(
 ) -> None:
     """Print a configuration, or a sweep, with every key explained."""
     with one_line_errors():
+        require_no_path(preset, presets(""), PRESET)
         if sweep:
             from ctrlattn.errors import InputError
             from ctrlattn.sweep.explanation import explained_sweep

@@ -3,8 +3,9 @@
 Types read as a person says them: N for a whole number, X for a number, FILE, DIR, NAME; a range as "at least 1".
 """
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from inspect import get_annotations
 from pathlib import Path
 from types import NoneType, UnionType
@@ -14,6 +15,9 @@ import typer
 from typer.models import ArgumentInfo, OptionInfo
 
 from ctrlattn.errors import InputError
+
+PRESET = "give the name of a preset, see `ctrlattn list`"
+PRESET_OR_FILE = f"{PRESET}, or a configuration, FILE.toml"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -85,6 +89,20 @@ def network_options(device: str | None, dtype: str | None, *, here: bool = True)
     if device is not None and here:
         devices.require_here(device)
     return {name: value for name, value in (("device", device), ("dtype", dtype)) if value is not None}
+
+
+def require_no_path(name: str, known: Collection[str], instead: str) -> None:
+    """Raise InputError where a folder or a file, whatever is in it, stands in the place of a known name.
+
+    >>> import os
+    >>> require_no_path(os.curdir, ["softmax"], "give the name of a preset, see `ctrlattn list`")
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: . is a folder: give the name of a preset, see `ctrlattn list`
+    """
+    kind = "folder" if os.path.isdir(name) else "file" if os.path.isfile(name) else None
+    if name not in known and kind is not None:
+        raise InputError(f"{name} is a {kind}: {instead}")
 
 
 def presets(incomplete: str) -> list[str]:

@@ -78,6 +78,7 @@ def report(
         if interactive:
             require_installed("--interactive", "plotly")
         for name in preset or ():
+            options.require_no_path(name, presets.names(), f"{options.PRESET}; a configuration goes to --config")
             presets.describe(name)
         for path in config or ():
             configurations.load(path)

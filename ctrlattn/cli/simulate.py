@@ -91,6 +91,7 @@ def _loop_of(source: str, law: Any) -> tuple[Any, Any]:
         configuration = config.load(source)
         loop, plan = configuration.loop, configuration.simulation
     else:
+        options.require_no_path(source, presets.names(), options.PRESET_OR_FILE)
         loop, plan = presets.get(source), config.Simulation()
     return (loop if law is None else replace(loop, controller=law)), plan
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ctrlattn.cli.options import Formats, Gains, LawOfGains, Numbers, network_options, pid_of
+from ctrlattn.cli.options import Formats, Gains, LawOfGains, Numbers, network_options, pid_of, require_no_path
 from ctrlattn.cli.terminal import AsJSON, one_line_errors, print_json, show_path, show_progress
 from ctrlattn.errors import InputError, require_installed
 
@@ -145,12 +145,16 @@ def train(
             raise InputError("--plan fixes arms, seeds and settings beforehand: leave out the options for them")
 
         from ctrlattn.nn.experiment import plan as plans
+        from ctrlattn.nn.experiment.arm_names import names
         from ctrlattn.nn.experiment.settings import SIZES, without_default
 
         if plan is not None:
             comparison_plan = plans.read_plan(plan, source)
         else:
             arms = tuple(configs or plans.ARMS)
+            for arm in arms:
+                if not arm.endswith(".toml"):
+                    require_no_path(arm, names(), "give the name of an arm, such as softmax, or a file, FILE.toml")
             numbers = tuple(range(first, first + (5 if seeds is None else seeds)))
             fixed: dict[str, Any] = {"seeds": numbers, "against": arms[0], "settings": without_default(settings)}
             comparison_plan = plans.plan_of(str(source), arms=arms, **fixed)

@@ -57,6 +57,30 @@ def test_gains_are_a_pid_of_the_law_that_is_asked_for():
         pid_of((0.5, 0.1, 0.0), "Ema")
 
 
+def test_a_path_in_the_place_of_a_name_is_told_as_what_it_is(tmp_path, monkeypatch):
+    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "neutreno").mkdir()
+    monkeypatch.chdir(tmp_path)
+    name, place = "give the name of a preset, see `ctrlattn list`", ("--out", tmp_path / "out")
+    for arguments, told in (
+        (("simulate", tmp_path), f"{tmp_path} is a folder: {name}, or a configuration, FILE.toml"),
+        (("simulate", "notes.txt"), f"notes.txt is a file: {name}, or a configuration, FILE.toml"),
+        (("new", tmp_path), f"{tmp_path} is a folder: {name}"),
+        (("new", "--sweep", tmp_path), f"{tmp_path} is a folder: {name}"),
+        (("report", "-p", tmp_path, *place), f"{tmp_path} is a folder: {name}; a configuration goes to --config"),
+        (
+            ("train", "digits", "--configs", tmp_path, *place),
+            f"{tmp_path} is a folder: give the name of an arm, such as softmax, or a file, FILE.toml",
+        ),
+        (("simulate", tmp_path / "none"), f"unknown preset '{tmp_path / 'none'}': "),
+    ):
+        result = invoke(*arguments)
+        assert result.exit_code == 2, arguments
+        assert result.stderr.startswith(f"ctrlattn: {told}"), result.stderr
+        assert len(result.stderr.splitlines()) == 1
+    assert invoke("simulate", "neutreno", "--layers", 1).exit_code == 0  # a folder of that name is no matter
+
+
 def test_simulate_takes_gains_in_place_of_the_presets(tmp_path):
     one, two = tmp_path / "one.nc", tmp_path / "two.nc"
     shape = ("--layers", 4, "--tokens", 3, "--features", 2)

@@ -224,7 +224,7 @@ def test_gains_of_the_command_are_an_arm_with_a_file(tmp_path, small_data, undra
         (["digits", "--pid", "0.4", "0", "0", "--plan", str(PLAN)], "leave out the options for them"),
         (["loops", "--pid", "0.4", "0", "0"], "--pid is no option of `train loops`"),
         (["digits", "--norm", "Layer"], "did you mean 'layer'"),
-        (["digits", "--device", "CUDA"], "did you mean 'cuda'"),
+        (["digits", "--device", "CUDA"], "this machine has cpu"),
         (["digits", "--configs", "softmx"], "did you mean 'softmax'"),
         (["digits", "--width", "7"], "7 features, 3 heads"),
         (["digits", "--norm", "batch"], "norm must be one of"),
