@@ -39,9 +39,7 @@ def test_the_devices_of_this_machine_are_told(monkeypatch):
     monkeypatch.setattr(torch.xpu, "device_count", lambda: 1)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert devices.here() == ["cpu", "cuda:0", "cuda:1", "xpu:0"]
-    with pytest.raises(
-        InputError, match="^there is no device 'cuda9' here: this machine has cpu, cuda:0, cuda:1, xpu:0$"
-    ):
+    with pytest.raises(InputError, match=r"'cuda9' here: this machine has cpu, cuda:0, cuda:1, xpu:0$"):
         devices.device("cuda9")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert devices.here()[-1] == "mps"
@@ -71,7 +69,7 @@ def test_every_name_that_torch_knows_here_passes_before_torch():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_kind_that_this_machine_has_not_is_told():
-    with pytest.raises(InputError, match="there is no device 'cuda:7' here: this machine has cpu.*; torch says: "):
+    with pytest.raises(InputError, match=r"there is no device 'cuda:7' here: this machine has cpu.*; torch says: "):
         devices.device("cuda:7")
 
 
