@@ -258,7 +258,7 @@ def test_exact_roots_decide_near_the_circle_and_eigenvalues_elsewhere(monkeypatc
     modes = np.array([0.5, 3.0])
     assert passes_stable(HEAVY, modes).tolist() == [True, False]
     for off, trusted in ((1e-9, False), (-1e-9, False), (5e-8, False), (1e-6, True), (0.5, True)):
-        monkeypatch.setattr(pass_modes, "radius", lambda matrices, off=off: np.array([1 + off, 1 - off]))
+        monkeypatch.setattr(pass_modes, "spectral_radii", lambda matrices, off=off: np.array([1 + off, 1 - off]))
         assert passes_stable(HEAVY, modes).tolist() == ([False, True] if trusted else [True, False])
 
 

@@ -239,7 +239,7 @@ def test_exact_roots_decide_near_the_circle_and_eigenvalues_elsewhere(monkeypatc
     pid, alpha = PID(0.8, 0.5, 0.05), np.array([[0.5], [0.1]])
     assert is_stable(pid, alpha).tolist() == [[True], [False]]
     for off, trusted in ((1e-9, False), (-1e-9, False), (1e-6, False), (1e-3, True), (0.5, True)):
-        monkeypatch.setattr(regions, "radius", lambda matrices, off=off: np.array([1 + off, 1 - off]))
+        monkeypatch.setattr(regions, "spectral_radii", lambda matrices, off=off: np.array([1 + off, 1 - off]))
         assert is_stable(pid, alpha).tolist() == ([[False], [True]] if trusted else [[True], [False]])
 
 
