@@ -21,13 +21,13 @@ _USUAL = (np.dtype(np.float64), np.dtype(np.float32))
 
 
 def is_torch(x: Any) -> bool:
-    """True for a torch tensor; never imports torch (no tensor exists before someone else did)."""
+    """Tell whether x is a torch tensor; torch is never imported, since no tensor exists before someone else did."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(x, torch.Tensor)
 
 
 def is_plain_tensor(x: Any) -> bool:
-    """Whether x is numbers in main memory and nothing else: no gradient, no transform of torch, no compiling."""
+    """Tell whether x is numbers in main memory and nothing else: no gradient, no transform of torch, no compiling."""
     import torch
 
     if torch.compiler.is_compiling() or type(x) is not torch.Tensor or x.device.type != "cpu":
@@ -44,12 +44,12 @@ def is_plain_tensor(x: Any) -> bool:
 
 
 def is_array(x: Any) -> bool:
-    """True for a numpy array or a torch tensor; not for a masked array or a matrix, whose operators mean otherwise."""
+    """Tell whether x is an array of numpy or torch; a masked array or a matrix, whose operators differ, is none."""
     return is_torch(x) or (isinstance(x, np.ndarray) and not isinstance(x, np.ma.MaskedArray | np.matrix))
 
 
 def namespace(*arrays: Array) -> ModuleType:
-    """The library of the arrays, numpy or torch, after checking that all are of one kind.
+    """Return the library of the arrays, numpy or torch, after checking that all are of one kind.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def namespace(*arrays: Array) -> ModuleType:
 
 
 def _usual(arrays: tuple[Array, ...]) -> bool:
-    """Whether all are plain numpy of one usual dtype, and so pass every check of `namespace`.
+    """Tell whether all are plain numpy of one usual dtype, and so pass every check of `namespace`.
 
     The answer takes a sixth of the time of those checks. `namespace` is called a dozen times in each layer, and with
     small signals `simulate` spent half of its time there.
@@ -109,7 +109,7 @@ def _usual(arrays: tuple[Array, ...]) -> bool:
 
 
 def _usual_tensors(torch: ModuleType, arrays: tuple[Array, ...]) -> bool:
-    """Whether all are plain tensors of one usual dtype in main memory: the same for torch, at a third of the time."""
+    """Tell whether all are plain tensors of one usual dtype in main memory, at a third of the time of the checks."""
     dtype = getattr(arrays[0], "dtype", None)
     for x in arrays:
         if type(x) is not torch.Tensor or x.dtype is not dtype or not x.is_cpu:
@@ -118,7 +118,7 @@ def _usual_tensors(torch: ModuleType, arrays: tuple[Array, ...]) -> bool:
 
 
 def like(value: Any, template: Array) -> Array:
-    """`value` as an array of the kind, dtype and device of `template`; no imaginary part is dropped for a real one."""
+    """Return `value` with the kind, dtype and device of `template`; no imaginary part is dropped for a real one."""
     if _is_complex(value) and not _is_complex(template):
         value = require_real("what is converted to a real array", value)
     if is_torch(template):
@@ -134,7 +134,7 @@ def _is_complex(x: Any) -> bool:
 
 
 def to_numpy(x: Any) -> np.ndarray:
-    """A numpy view or copy of any array, for analysis and output; gradients are left behind."""
+    """Return a numpy view or copy of any array, for analysis and output; gradients are left behind."""
     if not is_torch(x):
         return np.asarray(x)
     x = x.detach().cpu()
@@ -142,7 +142,7 @@ def to_numpy(x: Any) -> np.ndarray:
 
 
 def move(holder: Any, template: Array) -> Any:
-    """`holder` with every array inside it (dataclass fields, partial arguments, sequences) made `like` template.
+    """Return `holder` with every array inside it (dataclass fields, partial arguments, sequences) made `like` template.
 
     What a torch module or a closure holds stays: move a module by its own `to` first.
     """
@@ -186,7 +186,7 @@ def require_tokens(x: Array) -> None:
 
 
 def require_number(name: str, value: Any) -> Any:
-    """The finite number itself; one of numpy as a Python float, which leaves float32 signals float32.
+    """Return the finite number itself; one of numpy as a Python float, which leaves float32 signals float32.
 
     A torch scalar stays what it is, since it may carry a gradient.
 
@@ -209,7 +209,7 @@ def require_number(name: str, value: Any) -> Any:
 
 
 def require_gain(name: str, value: Any) -> Any:
-    """A finite number as `require_number` returns it, or the vector (d,) of one number for each feature itself.
+    """Return a finite number as `require_number` returns it, or the vector (d,) of one number for each feature itself.
 
     >>> import numpy as np
     >>> require_gain("skip", np.array([1.0, 0.5])).tolist()
@@ -248,7 +248,7 @@ def require_features(x: Array, **gains: Any) -> None:
 
 
 def is_vector(gain: Any) -> bool:
-    """Whether a gain is one number for each feature, and not one for all.
+    """Tell whether a gain is one number for each feature, and not one for all.
 
     >>> is_vector(1.0), is_vector(np.ones(3))
     (False, True)
@@ -257,7 +257,7 @@ def is_vector(gain: Any) -> bool:
 
 
 def require_positive(name: str, value: Any) -> Any:
-    """The finite number itself, as `require_number` returns it, once it is greater than 0.
+    """Return the finite number itself, as `require_number` returns it, once it is greater than 0.
 
     >>> require_positive("temperature", 2)
     2.0
@@ -269,7 +269,7 @@ def require_positive(name: str, value: Any) -> Any:
 
 
 def require_numbers(name: str, value: Any) -> np.ndarray:
-    """`value` as a float64 array of numpy, or as a complex128 one where its type is complex.
+    """Return `value` as a float64 array of numpy, or as a complex128 one where its type is complex.
 
     Raises
     ------
@@ -295,7 +295,7 @@ def require_numbers(name: str, value: Any) -> np.ndarray:
 
 
 def require_real(name: str, value: Any) -> np.ndarray:
-    """`value` as a float64 array of numpy, once the cast loses no imaginary part.
+    """Return `value` as a float64 array of numpy; raise InputError where the cast would lose an imaginary part.
 
     A complex type whose imaginary parts are all 0 is real: eigenvalues come in one.
 
@@ -322,7 +322,7 @@ def require_real(name: str, value: Any) -> np.ndarray:
 
 
 def require_attention(matrices: Any) -> np.ndarray:
-    """Attention matrices (..., n, n) in float64, real and finite.
+    """Return attention matrices (..., n, n) in float64, checked to be real and finite.
 
     >>> require_attention([[1, 0], [0.5, 0.5]]).shape
     (2, 2)
@@ -355,7 +355,7 @@ def require_batches(**signals: Array | None) -> None:
 
 
 def scaled(gain: Any, x: Array) -> Array:
-    """gain x, without the operation for the gains 1 and -1 of most loops.
+    """Return gain x, without the operation for the gains 1 and -1 of most loops.
 
     >>> import numpy as np
     >>> scaled(-1.0, np.ones(2)).tolist()
@@ -367,7 +367,7 @@ def scaled(gain: Any, x: Array) -> Array:
 
 
 def combined(a: Any, x: Array, b: Any, y: Array) -> Array:
-    """a x + b y; where b is -1 it is one difference, which has the same bits.
+    """Return a x + b y; where b is -1 it is one difference, which has the same bits.
 
     >>> import numpy as np
     >>> combined(2.0, np.ones(2), -1.0, np.ones(2)).tolist()
@@ -379,12 +379,12 @@ def combined(a: Any, x: Array, b: Any, y: Array) -> Array:
 
 
 def machine_epsilon(x: Array) -> float:
-    """The spacing of floating-point numbers at 1 for the dtype of `x`."""
+    """Return the spacing of floating-point numbers at 1 for the dtype of `x`."""
     return float(namespace(x).finfo(x.dtype).eps)
 
 
 def arange(n: int, template: Array) -> Array:
-    """0, 1, ..., n - 1 with the kind, dtype and device of `template`."""
+    """Return 0, 1, ..., n - 1 with the kind, dtype and device of `template`."""
     if is_torch(template):
         import torch
 
@@ -393,13 +393,13 @@ def arange(n: int, template: Array) -> Array:
 
 
 def running_sum(x: Array) -> Array:
-    """x_0 + ... + x_i for every token i; float32 is summed in float64, since numpy adds one token after another."""
+    """Return x_0 + ... + x_i for every token i; float32 is summed in float64: numpy adds one token after another."""
     xp = namespace(x)
     return xp.cumsum(x, -2) if xp is not np else np.cumsum(x, -2, dtype=_wide(x)).astype(x.dtype)
 
 
 def token_sum(x: Array) -> Array:
-    """The sum over all tokens, (..., 1, d), summed as `running_sum` is."""
+    """Return the sum over all tokens, (..., 1, d), summed as `running_sum` is."""
     xp = namespace(x)
     return x.sum(-2, keepdims=True) if xp is not np else np.sum(x, -2, keepdims=True, dtype=_wide(x)).astype(x.dtype)
 
@@ -409,7 +409,7 @@ def _wide(x: np.ndarray) -> Any:
 
 
 def wide(x: Array) -> Any:
-    """The same numbers in float64, for sums: in float16 a square overflows at 256.
+    """Return the same numbers in float64, for sums: in float16 a square overflows at 256.
 
     >>> wide(np.ones(1, np.float32)).dtype
     dtype('float64')
@@ -418,7 +418,7 @@ def wide(x: Array) -> Any:
 
 
 def softmax(scores: Array) -> Array:
-    """exp(s_j) / sum_j exp(s_j) over the last axis.
+    """Return exp(s_j) / sum_j exp(s_j) over the last axis.
 
     >>> import numpy as np
     >>> softmax(np.zeros(4)).tolist()
@@ -434,13 +434,13 @@ def softmax(scores: Array) -> Array:
 
 
 def attention_weights(q: Array, k: Array, *, scale: float, bias: Array | None = None) -> Array:
-    """softmax(scale q k^T + bias), shapes (..., m, d), (..., n, d) -> (..., m, n); a bias of -inf hides a key."""
+    """Return softmax(scale q k^T + bias), (..., m, d), (..., n, d) -> (..., m, n); a bias of -inf hides a key."""
     scores = scale * (q @ k.swapaxes(-1, -2))
     return softmax(scores if bias is None else scores + bias)
 
 
 def attend(q: Array, k: Array, v: Array, *, scale: float, bias: Array | None = None) -> Array:
-    """softmax(scale q k^T + bias) v: scaled_dot_product_attention in torch, the formula in numpy."""
+    """Return softmax(scale q k^T + bias) v: scaled_dot_product_attention in torch, the formula in numpy."""
     xp = namespace(q, k, v)
     if xp is np:
         return attention_weights(q, k, scale=scale, bias=bias) @ v
@@ -450,6 +450,6 @@ def attend(q: Array, k: Array, v: Array, *, scale: float, bias: Array | None = N
 
 
 def causal_bias(n: int, template: Array) -> Array:
-    """(n, n): 0 where key <= query, -inf where the key lies in the future."""
+    """Return a bias (n, n): 0 where key <= query, -inf where the key lies in the future."""
     i = arange(n, template)
     return namespace(template).where(i[None, :] <= i[:, None], 0.0 * i, -float("inf"))

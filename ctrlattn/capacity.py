@@ -44,7 +44,7 @@ def require_memory(needed: float, what: str) -> None:
 
 
 def available_memory() -> int | None:
-    """Bytes that this process can still take; None where the system does not say it.
+    """Return the number of bytes that this process can still take; None where the system does not say it.
 
     >>> available_memory() is None or available_memory() > 0
     True
@@ -83,7 +83,7 @@ def _of_system() -> int | None:
 
 
 def _of_group() -> int | None:
-    """What the container leaves, by the limit of its control group; None without a limit."""
+    """Return what the container leaves, by the limit of its control group; None without a limit."""
     folder = Path("/sys/fs/cgroup")
     with suppress(OSError, ValueError):
         limit = int((folder / "memory.max").read_text(encoding="ascii"))  # "max" is no number, and no limit

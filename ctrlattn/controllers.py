@@ -111,12 +111,12 @@ class PID(Value):
             raise InputError(f"ema must lie in (0, 1], got {self.ema}")
 
     def init(self, e: Array) -> ControllerState:
-        """Memory after layer 0, whose error is `e`: (integral, e_0), and e_{-1} = e_0 in the ema form."""
+        """Return the memory after layer 0, whose error is `e`: (integral, e_0), and e_{-1} = e_0 in the ema form."""
         zero = namespace(e).zeros_like(e)
         return (zero, e) if self.form == "printed" else (zero, e, e)
 
     def step(self, e: Array, state: ControllerState) -> tuple[Array, ControllerState]:
-        """Control of one layer k >= 1 and the memory for the next; both have the shape of `e`.
+        """Return the control of one layer k >= 1 and the memory for the next; both have the shape of `e`.
 
         Raises
         ------
@@ -134,7 +134,7 @@ class PID(Value):
         return u, (self.ema * e + (1 - self.ema) * average, e, previous)
 
     def realization(self) -> Realization:
-        """(A, B, C, D) of C(z); the memory of a term whose gain is 0 is left out.
+        """Return (A, B, C, D) of C(z); the memory of a term whose gain is 0 is left out.
 
         An unused integrator would be an unobservable pole at z = 1 that no gain can move.
         """
@@ -154,7 +154,7 @@ class PID(Value):
         return a[np.ix_(used, used)], b[used, None], c[None, used], np.array([[d]])
 
     def fraction(self) -> Fraction:
-        """(num, den) of C(z), descending powers of z."""
+        """Return (num, den) of C(z), descending powers of z."""
         z = np.array([1.0, 0.0])
         if self.form == "printed":
             integral = (self.ki * z, np.array([1.0, -1.0]))
@@ -170,7 +170,7 @@ class PID(Value):
         return num, den
 
     def transfer_function(self) -> "control.TransferFunction":
-        """C(z) as a python-control object with dt = 1; what `step` does from zero state.
+        """Return C(z) as a python-control object with dt = 1; what `step` does from zero state.
 
         >>> float(PID(0.6).transfer_function().dcgain())
         0.6
@@ -218,12 +218,12 @@ class LTIController(Value):
         object.__setattr__(self, "_numbers", tuple(matrix.tolist() for matrix in self._realization))
 
     def init(self, e: Array) -> ControllerState:
-        """Zero state, one array shaped as `e` for each order of the system."""
+        """Return the zero state, one array shaped as `e` for each order of the system."""
         zero = namespace(e).zeros_like(e)
         return (zero,) * len(self._numbers[0])
 
     def step(self, e: Array, state: ControllerState) -> tuple[Array, ControllerState]:
-        """u = C s + D e and the next state, by a loop over the small order.
+        """Return u = C s + D e and the next state, by a loop over the small order.
 
         Raises
         ------
@@ -236,11 +236,11 @@ class LTIController(Value):
         return u, tuple(_combine(b_i[0] * e, a_i, state) for a_i, b_i in zip(a, b, strict=True))
 
     def realization(self) -> Realization:
-        """(A, B, C, D) of the system, as given."""
+        """Return (A, B, C, D) of the given system."""
         return self._realization
 
     def fraction(self) -> Fraction:
-        """(num, den) of C(z), descending powers of z."""
+        """Return (num, den) of C(z), descending powers of z."""
         from scipy.signal import ss2tf
 
         if hasattr(self.system, "num"):  # as given: the way through the matrices would round it
@@ -252,12 +252,12 @@ class LTIController(Value):
         return num[0], den
 
     def transfer_function(self) -> "control.TransferFunction":
-        """C(z) as a python-control object with dt = 1."""
+        """Return C(z) as a python-control object with dt = 1."""
         return _transfer_function(self)
 
 
 def as_controller(controller: Any) -> Any:
-    """A controller as it is, a python-control system as an LTIController; anything else is an InputTypeError."""
+    """Return a controller as it is, a python-control system as an LTIController; else raise InputTypeError."""
     if isinstance(controller, type):  # it has all methods of a controller
         raise InputTypeError(
             f"controller is the class {controller.__name__}: make one, such as {controller.__name__}(...)"
@@ -282,7 +282,7 @@ def _require_memory(state: ControllerState, memories: int, e: Array) -> None:
 
 
 def _combine(start: Array, coefficients: list[float], state: ControllerState) -> Array:
-    """start + sum_j c_j s_j without the terms that are zero; nothing is overwritten, so that gradients flow."""
+    """Return start + sum_j c_j s_j without the terms that are zero; nothing is overwritten, so that gradients flow."""
     for coefficient, s in zip(coefficients, state, strict=True):
         if coefficient != 0.0:
             start = start + coefficient * s
@@ -321,12 +321,12 @@ def _matrices(system: Any) -> Realization:
 
 
 def _companion(num: Any, den: Any) -> Realization:
-    """The controller form of num/den; scipy's drops coefficients below 1e-14, whatever the unit of the gain."""
+    """Return the controller form of num/den; scipy's drops coefficients below 1e-14, whatever the unit of the gain."""
     return controller_form(*_given_fraction(num, den))
 
 
 def controller_form(num: np.ndarray, den: np.ndarray) -> Realization:
-    """The matrices of num/den with the companion matrix of den as A; both of one length, den monic, real or complex.
+    """Return the matrices of num/den, A the companion matrix of den; both of one length, den monic, real or complex.
 
     >>> controller_form(np.array([0.2, 0.0]), np.array([1.0, -0.8]))[2].round(12).tolist()  # .2 z/(z - .8)
     [[0.16]]
@@ -337,7 +337,7 @@ def controller_form(num: np.ndarray, den: np.ndarray) -> Realization:
 
 
 def _given_fraction(num: Any, den: Any) -> Fraction:
-    """(num, den) of one length, den monic."""
+    """Return (num, den) of one length, den monic."""
     num, den = (np.trim_zeros(require_real("the controller", p), "f") for p in (num, den))
     if len(num) > len(den):
         raise InputError(

@@ -68,7 +68,7 @@ def require_here(name: str) -> None:
 
 
 def device(name: str) -> "torch.device":
-    """The device of that name.
+    """Return the device of that name.
 
     Raises
     ------

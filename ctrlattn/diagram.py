@@ -17,7 +17,7 @@ class Parts(NamedTuple):
 
 
 def picture(parts: Parts, indent: int = 4) -> str:
-    """The drawing; its blocks widen with what they hold.
+    """Draw the diagram; its blocks widen with what they hold.
 
     >>> print(picture(Parts(), indent=0))
     r = beta * x_0 ──►(+)── e ──► Controller ── u ──┐
@@ -47,7 +47,7 @@ DIAGRAM = "\n" + picture(Parts()) + "\n"
 
 
 def drawn(loop: Any) -> str:
-    """The drawing of one Loop with its own numbers and functions, and below it what the drawing cannot show."""
+    """Draw one Loop with its own numbers and functions, and below it what the drawing cannot show."""
     names = Parts(
         reference=f"{short(loop.reference_gain)} * x_0",
         controller="0" if loop.controller is None else short(loop.controller),

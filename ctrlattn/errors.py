@@ -73,7 +73,7 @@ def _is_installed(module: str) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value in a message: a line of it, however long or deep it is.
+    """Return a value in a message as one line, however long or deep it is.
 
     >>> shown("neutrino"), len(shown("x" * 10_000))
     ("'neutrino'", 80)
@@ -82,7 +82,7 @@ def shown(value: Any) -> str:
 
 
 def raised(error: Exception) -> str:
-    """What other code has raised, in one line of at most 200 letters behind its type.
+    """Return the exception that other code has raised, in one line of at most 200 letters behind its type.
 
     >>> raised(ValueError("no such\\n   layer"))
     'ValueError: no such layer'
@@ -91,7 +91,7 @@ def raised(error: Exception) -> str:
 
 
 def did_you_mean(name: Any, known: Collection[str]) -> str:
-    """The rest of a message about an unknown name: the nearest known one, or all that are known.
+    """Return the end of a message about an unknown name: the nearest known one, or all that are known.
 
     >>> did_you_mean("parralel", ["parallel", "sequential"]), did_you_mean("PARALLEL", ["parallel", "sequential"])
     ("did you mean 'parallel'?", "did you mean 'parallel'?")
@@ -107,7 +107,7 @@ def did_you_mean(name: Any, known: Collection[str]) -> str:
 
 
 def require_known(what: str, name: Any, known: Collection[str]) -> str:
-    """`name` itself if it is among the known ones; otherwise an InputError that names the nearest.
+    """Return `name` itself if it is among the known ones; raise an InputError that names the nearest otherwise.
 
     >>> require_known("order", "parallel", ["parallel", "sequential"])
     'parallel'
@@ -142,7 +142,7 @@ def require_flag(name: str, value: Any) -> bool:
 
 
 def require_whole(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
-    """`value` as an int, if it is a whole number from `least` to `most`; a bool is none.
+    """Return `value` as an int, if it is a whole number from `least` to `most`; a bool is none.
 
     Raises
     ------

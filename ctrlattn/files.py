@@ -53,7 +53,7 @@ _SCOPE: ContextVar[_Scope | None] = ContextVar("_SCOPE", default=None)
 
 @contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path to write to; it takes the final name when the block ends well, and vanishes otherwise.
+    """Yield a temporary path to write to; it takes the final name when the block ends well, and vanishes otherwise.
 
     A link is followed, so that the file that it names is written and the link stays.
 
@@ -95,7 +95,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def together(folder: Path, *, last: str = "") -> Iterator[Path]:
-    """A temporary folder; when the block ends well its files take their places in `folder`, otherwise none does.
+    """Yield a temporary folder; when the block ends well its files take their places in `folder`, otherwise none does.
 
     The file `last` is the last to take its place. A file that an earlier block put there and this one did not write is
     removed; files of others stay.
@@ -137,7 +137,7 @@ def together(folder: Path, *, last: str = "") -> Iterator[Path]:
 
 @contextmanager
 def claims() -> Iterator[None]:
-    """Whatever `claim` claims inside the block is held until the block ends."""
+    """Hold what `claim` claims inside the block until the block ends."""
     with _Scope() as scope:
         token = _SCOPE.set(scope)
         try:
@@ -258,7 +258,7 @@ def require_output(path: str | os.PathLike[str]) -> None:
 
 
 def output_directory(path: str | os.PathLike[str]) -> Path:
-    """The directory, made if absent; an InputError that says why nothing can be written there.
+    """Return the directory, made if absent; raise an InputError that says why nothing can be written there.
 
     >>> import tempfile
     >>> output_directory(Path(tempfile.mkdtemp()) / "a" / "b").is_dir()
@@ -276,7 +276,7 @@ def output_directory(path: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def utf8(where: str | os.PathLike[str]) -> Iterator[None]:
-    r"""Text that is read or encoded inside the block is UTF-8, or else an InputError says where it is not.
+    r"""Raise an InputError that says where a text that is read or encoded inside the block is not UTF-8.
 
     >>> with utf8("a.txt"):
     ...     b"\xff".decode()
@@ -292,7 +292,7 @@ def utf8(where: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def parsed(path: str | os.PathLike[str], parse: Callable[[str], Parsed]) -> Parsed:
-    """What `parse` makes of the text of a file; every line of what it refuses begins with the path.
+    """Return the value that `parse` makes of the text of a file; every line of what it refuses begins with the path.
 
     Raises
     ------
@@ -355,7 +355,7 @@ def _locked(lock: Path, place: Path, clean: Callable[[], None]) -> Iterator[None
 
 
 def _lock(lock: Path, place: Path) -> int | None:
-    """A handle of the locked file; None where the file system has no locks.
+    """Lock the file and return its handle; None where the file system has no locks.
 
     A process that ends removes the file that it has locked. Whoever opened that file before opens the new one.
     """
@@ -388,7 +388,7 @@ def _require_lock(lock: Path, place: Path) -> None:
 
 
 def _own(folder: Path) -> set[str]:
-    """Names of the files that earlier blocks of `together` put into the folder; nothing outside it is ours."""
+    """Return the names of files that earlier blocks of `together` put into the folder; nothing outside it is ours."""
     try:
         names = read_json(folder / _MANIFEST)
     except (OSError, InputError):
@@ -421,14 +421,14 @@ def _remove(paths: Iterable[Path]) -> None:
 
 
 def _short(final: Path) -> str:
-    """The stem, or its beginning and a digest: two names of one beginning have temporaries of their own."""
+    """Return the stem, or its beginning and a digest: two names of one beginning have temporaries of their own."""
     own = hashlib.sha256(os.fsencode(final.stem)).hexdigest()[:8]
     return final.stem if len(final.stem) <= 40 else f"{final.stem[:31]}-{own}"
 
 
 @contextmanager
 def _errors_of_the_system(final: Path) -> Iterator[None]:
-    """An error of the system that names no file, or that a library tells in words, becomes an OSError that names it."""
+    """Turn an error of the system that names no file, or that a library tells in words, into an OSError with a name."""
     try:
         yield
     except Exception as error:  # raised again, whatever it is
@@ -440,7 +440,7 @@ def _errors_of_the_system(final: Path) -> Iterator[None]:
 
 
 def _umask() -> int:
-    """The process's file mode mask; it can only be read by setting it."""
+    """Return the process's file mode mask; it can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -24,7 +24,7 @@ _CHUNK = 1 << 20  # bytes of a file that are in memory at once: they stay near t
 
 
 def digest(*parts: Any) -> str:
-    """SHA-256, in hexadecimal, of texts, bytes, numbers, arrays, tensors, and lists and dictionaries of these.
+    """Return the SHA-256, in hexadecimal, of texts, bytes, numbers, arrays, tensors, lists and dictionaries of these.
 
     Types, shapes and boundaries count: digest("ab", "c") is not digest("a", "bc").
 
@@ -45,7 +45,7 @@ def digest(*parts: Any) -> str:
 
 
 def of_network(model: Any) -> str:
-    """BLAKE3 of a torch module: the class of every module, and every byte of every parameter and buffer.
+    """Return the BLAKE3 of a torch module: the class of every module, and every byte of every parameter and buffer.
 
     Weights are hashed where they lie, one after the other; those that are not contiguous are copied one at a time.
     """
@@ -62,7 +62,7 @@ def of_network(model: Any) -> str:
 
 
 def of_files(paths: Iterable[Path], *, stop: Event | None = None) -> str:
-    """BLAKE3 of the contents of files, in the given order; read in parts of 1 MiB until `stop` is set.
+    """Return the BLAKE3 of the contents of files, in the given order; read in parts of 1 MiB until `stop` is set.
 
     It takes 0.4 of the processor time of SHA-256: weights are the one content that is large. Sizes are hashed too, so
     that the end of one file is not the beginning of the next.
@@ -113,7 +113,7 @@ class FilesDigest:
         self._thread.join()
 
     def digest(self) -> str:
-        """The digest, once it is there; the work that it is for must be done.
+        """Return the digest, once it is there; the work that it is for must be done.
 
         Raises
         ------
@@ -146,7 +146,7 @@ class FilesDigest:
 
 
 def work_folder(out: Path, mark: str, progress: Progress = silent) -> Path:
-    """`out` if it holds no work, or work of the same digest; otherwise a folder of that digest beside it.
+    """Return `out` if it holds no work, or work of the same digest; otherwise a folder of that digest beside it.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def work_folder(out: Path, mark: str, progress: Progress = silent) -> Path:
 
 
 def _is_of(folder: Path, mark: str) -> bool:
-    """Is the folder of this digest, or does it hold no work at all? Files that a user keeps there are none."""
+    """Tell whether the folder is that of this digest, or holds no work; files that a user keeps there are none."""
     if not (folder / IDENTITY).exists():
         return not any(any(folder.glob(pattern)) for pattern in _WORK)
     try:
@@ -198,7 +198,7 @@ def _is_of(folder: Path, mark: str) -> bool:
 
 
 def _add(state: Any, part: Any) -> None:
-    """A tag of type and size goes before the content."""
+    """Add a value to the hash, a tag of type and size before the content."""
     if part is None or isinstance(part, bool | int | float | str):
         content = repr(part).encode()
         state.update(f"{type(part).__name__} {len(content)} ".encode() + content)

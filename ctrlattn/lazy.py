@@ -24,7 +24,7 @@ class _Room(ModuleType):
 def on_first_use(
     room: str, homes: Mapping[str, str]
 ) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
-    """`__all__`, `__getattr__` and `__dir__` of a room; `homes` has the names of each of its modules, between spaces.
+    """Return `__all__`, `__getattr__` and `__dir__` of a room; `homes` has the names of its modules, between spaces.
 
     A module of another room has its whole name.
 
@@ -51,7 +51,7 @@ def hide_sub_modules(room: str) -> None:
 
 
 def loaded(library: str, *names: str) -> tuple[type[Any], ...]:
-    """Classes of a library for `isinstance`, none while it is not loaded: nobody has an object of it before.
+    """Return classes of a library for `isinstance`, none while it is not loaded: nobody has an object of it before.
 
     >>> isinstance([1.0], loaded("control", "StateSpace"))
     False

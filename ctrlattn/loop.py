@@ -43,16 +43,16 @@ class Trajectory(NamedTuple):
     control: Array | None
 
     def __repr__(self) -> str:
-        """Each signal by its shape."""
+        """Name each signal with its shape."""
         shown = (f"{name}={short(signal)}" for name, signal in zip(self._fields, self, strict=True))
         return f"Trajectory({', '.join(shown)})"
 
     def plot(self, **options: Any) -> Any:
-        """The size of state, error and control over depth; options as for `plots.time_response`."""
+        """Draw the size of state, error and control over depth; options as for `plots.time_response`."""
         return showing.plot(self, **options)
 
     def to_xarray(self, **facts: Any) -> Any:
-        """A labelled dataset; facts as for `results.to_xarray`."""
+        """Return a labelled dataset; facts as for `results.to_xarray`."""
         return showing.to_xarray(self, **facts)
 
 
@@ -140,38 +140,38 @@ class Loop(Value):
             )
 
     def init(self, x: Array, reference: Array | None = None) -> LoopState:
-        """The state before layer 0, once x and r fit; `reference` is r, and None means x."""
+        """Return the state before layer 0, once x and r fit; `reference` is r, and None means x."""
         return Tracking.init(x, reference)
 
     def step(self, x: Array, state: LoopState) -> tuple[Array, LoopState, Signals]:
-        """One layer: (x, state) -> (x', state', signals). It is pure and compiles with fullgraph=True."""
+        """Run one layer: (x, state) -> (x', state', signals). It is pure and compiles with fullgraph=True."""
         e, u, state = self.tracking.step(x, state)
         new, y = self.advance(x, u)
         return new, state, Signals(y, e, u)
 
     def advance(self, x: Array, u: Array | None = None) -> tuple[Array, Array]:
-        """(x', y) of one layer under the control u, or where nothing acts."""
+        """Return (x', y) of one layer under the control u, or where nothing acts."""
         return self._sequential(x, u) if self.order == "sequential" else self._parallel(x, u)
 
     def __repr__(self) -> str:
-        """The diagram with this loop's numbers in it."""
+        """Draw the diagram with this loop's numbers in it."""
         return drawn(self)
 
     def _repr_html_(self) -> str:
         return showing.as_html(drawn(self))
 
     def to(self, like: Array) -> "Loop":
-        """The same loop with every array it holds of the kind, dtype and device of `like`, but those of modules."""
+        """Return the same loop with its arrays, except those of modules, of the kind, dtype and device of `like`."""
         namespace(like)
         return move(self, like)
 
     def control(self, x: Array, state: LoopState) -> tuple[Array, Array, ControllerState | None]:
-        """(e, u, memory of the controller): e = beta r - x, u = C(z) e, and u = 0 at layer 0."""
+        """Return (e, u, memory of the controller): e = beta r - x, u = C(z) e, and u = 0 at layer 0."""
         e, u, state = self.tracking.step(x, state)
         return e, u, state.controller
 
     def compare(self, x: Array, y: Array, u: Array | None = None) -> Array:
-        """The comparator node and the norm behind it: normalize(skip x + feedback y + u), u = 0 if None."""
+        """Return the output of the comparator and its norm: normalize(skip x + feedback y + u), u = 0 if None."""
         if type(self.skip) is not float or type(self.feedback) is not float:  # the usual kind needs no look
             require_features(x, skip=self.skip, feedback=self.feedback)
         new = combined(self.skip, x, self.feedback, y)
@@ -181,7 +181,7 @@ class Loop(Value):
         return _like_input("normalizer", self.normalizer(new), new)
 
     def seen(self, x: Array) -> Array:
-        """What the predictor sees: x, or normalize(x) with normalize_input."""
+        """Return the predictor's input: x, or normalize(x) with normalize_input."""
         return _like_input("normalizer", self.normalizer(x), x) if self.normalize_input else x
 
     @property
@@ -285,7 +285,7 @@ def simulate(
 def _layer_by_layer(
     loops: list[Loop], x: Array, state: LoopState, disturbance: Array | None, record: Record
 ) -> Trajectory:
-    """One step after the other: the scan."""
+    """Run one step after the other: the scan."""
     if any(loop.controller is not None for loop in loops):
         record_to = recording(x, len(loops), acts=True) if record == "all" else None
         for k, loop in enumerate(loops):
@@ -300,7 +300,7 @@ def _layer_by_layer(
 def _without_control(
     loops: list[Loop], x: Array, reference: Array, disturbance: Array | None, record: Record
 ) -> Trajectory:
-    """The scan where nothing acts: no layer reads its error, so that those of one loop are made at the end."""
+    """Run the scan where nothing acts: no layer reads its error, so that those of one loop are made at the end."""
     tracking = loops[0].tracking if loops else None
     alike = all(loop.tracking is tracking for loop in loops)
     target = tracking.target(reference) if tracking and alike else None
@@ -315,7 +315,7 @@ def _without_control(
 
 
 def _all_passes(loop: Loop, x: Array, layers: int, state: LoopState, record: Record) -> Trajectory:
-    """The scan of a loop whose passes need not wait for each other."""
+    """Run the scan of a loop whose passes need not wait for each other."""
     states, predictions = run_passes(loop.compare, loop.seen, loop.terms, x, layers, record=record == "all")
     if record == "last":
         return Trajectory(states, None, None, None)
@@ -329,7 +329,7 @@ for _documented in (Loop, simulate):
 
 
 def require_single_loop(loop: Any, quantity: str) -> Loop:
-    """The loop itself; an InputError where a sequence of loops meets a quantity defined for LTI systems only."""
+    """Return the loop itself; raise InputError where a sequence of loops meets a quantity of LTI systems only."""
     if isinstance(loop, Loop):
         return loop
     refuse_loop_sequence(loop, quantity)
@@ -337,7 +337,7 @@ def require_single_loop(loop: Any, quantity: str) -> Loop:
 
 
 def require_scalar_gains(loop: Any, quantity: str) -> Loop:
-    """The loop itself; an InputError where its gains are vectors and the quantity is defined for numbers.
+    """Return the loop itself; raise InputError where its gains are vectors and the quantity is defined for numbers.
 
     Features with gains of their own have modes of their own: no one pole belongs to an eigenvalue of attention.
     """
@@ -363,7 +363,7 @@ def refuse_loop_sequence(system: Any, quantity: str) -> None:
 
 
 def require_layers(layers: Any) -> int:
-    """A whole number of layers, at least 0, of Python or numpy; anything else is an InputError."""
+    """Return a whole number of layers, at least 0, of Python or numpy; raise InputError for anything else."""
     return require_whole("layers", layers, least=0)
 
 
@@ -383,7 +383,7 @@ def _loop_of_each_layer(loop: Loop | Sequence[Loop], layers: int) -> list[Loop]:
 
 
 def _require_signals(x: Array, layers: int, *, reference: Array | None, disturbance: Array | None) -> None:
-    """x, r and w are finite, of one kind, and w has one signal shaped as x for each layer."""
+    """Raise InputError unless x, r, w are finite and of one kind, and w has one signal shaped as x for each layer."""
     for name, signal in (("x", x), ("reference", reference), ("disturbance", disturbance)):
         if signal is not None:
             namespace(x, signal)
@@ -414,7 +414,7 @@ def _require_function(name: str, function: Any) -> None:
 
 
 def _like_input(name: str, result: Array, x: Array) -> Array:
-    """What a predictor or normalizer returned, once it has the kind, dtype, device and shape of `x`."""
+    """Return the output of a predictor or normalizer, once it has the kind, dtype, device and shape of `x`."""
     try:
         namespace(x, result)
     except InputTypeError as error:

@@ -18,7 +18,7 @@ Combine = Literal["mean", "sum"]
 
 
 def parse_relations(text: str) -> dict[str, tuple[str, ...]]:
-    """The relation graph written as in "she = Mary + soup; tasty = soup": one word, its relations.
+    """Read the relation graph written as in "she = Mary + soup; tasty = soup": one word, its relations.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def relation_memory(
     sink: float | None = None,
     combine: Combine = "mean",
 ) -> AssociativeMemory:
-    """K_w = embedding of w, V_w = mean (or sum) of the embeddings of what w is related to: a graph as a memory.
+    """Return a graph as a memory: K_w = embedding of w, V_w = mean (or sum) of the embeddings of what w is related to.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def relation_memory(
 
 
 def exchange(memory: AssociativeMemory) -> AssociativeMemory:
-    """read(q, V, K): the memory with keys and values exchanged, which answers what a word is related *from*.
+    """Return the memory with keys and values exchanged, read(q, V, K), which answers what a word is related *from*.
 
     Examples
     --------
@@ -127,7 +127,7 @@ def read_layer(
     feedback: float = -1.0,
     normalizer: Callable[[Array], Array] | None = unit_norm,
 ) -> tuple[Loop, Loop, Loop]:
-    """Association, context, MLP: one layer of the transformer made of `read` alone, as three loops.
+    """Return one layer of the transformer made of `read` alone, as three loops: association, context, MLP.
 
         q <- norm(q + g read(q, K, V))            association
         q <- norm(q + g read(q, X, X))            context: the tokens strictly before, in their present state
@@ -168,7 +168,7 @@ def read_layer(
 
 
 def _embed(words: Sequence[str], embeddings: Mapping[str, Array]) -> Array:
-    """(words, d)."""
+    """Return the embeddings of the words, (words, d)."""
     vectors = [_vector(word, embeddings) for word in words]
     xp = namespace(*vectors)
     sizes = {tuple(vector.shape) for vector in vectors}
@@ -188,7 +188,7 @@ def _vector(word: str, embeddings: Mapping[str, Array]) -> Array:
 
 
 def _combined(word: str, related: Sequence[str], embeddings: Mapping[str, Array], combine: Combine) -> Array:
-    """The value of one slot, (d,)."""
+    """Return the value of one slot, (d,)."""
     if isinstance(related, str) or not related:
         raise InputError(f"the relations of {word!r} must be a sequence of at least one word, got {related!r}")
     vectors = _embed(related, embeddings)

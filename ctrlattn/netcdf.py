@@ -186,7 +186,7 @@ def _walk_item(item: Any) -> None:
 
 
 def portable(result: "xr.Dataset") -> "xr.Dataset":
-    """The Dataset as the file holds it: real numbers and texts alone, with the marks by which `load` restores it.
+    """Return the Dataset as the file holds it: real numbers and texts alone, with marks by which `load` restores it.
 
     Raises
     ------
@@ -222,7 +222,7 @@ def portable(result: "xr.Dataset") -> "xr.Dataset":
 
 
 def _forms(name: Hashable, variable: "xr.Variable") -> list[tuple[Hashable, "xr.Variable"]]:
-    """(name, variable) in the file of one variable of the Dataset: two of a complex variable, otherwise one."""
+    """Return (name, variable) in the file of one variable of the Dataset: two of a complex variable, otherwise one."""
     import xarray as xr
 
     kind, size = variable.dtype.kind, variable.dtype.itemsize
@@ -248,7 +248,7 @@ def _forms(name: Hashable, variable: "xr.Variable") -> list[tuple[Hashable, "xr.
 
 
 def _text(name: Hashable, variable: "xr.Variable") -> "xr.Variable":
-    """A variable of texts, which xarray writes as rows of characters in UTF-8."""
+    """Return a variable of texts, which xarray writes as rows of characters in UTF-8."""
     import xarray as xr
 
     values = np.asarray(variable.to_numpy(), dtype=object)
@@ -265,7 +265,7 @@ def _text(name: Hashable, variable: "xr.Variable") -> "xr.Variable":
 
 
 def _plain(attrs: Mapping[Any, Any]) -> dict[str, Any]:
-    """Attributes whose lists of texts are JSON, since an array of texts stops Octave."""
+    """Return attributes whose lists of texts are JSON, since an array of texts stops Octave."""
     lists = [
         str(key)
         for key, value in attrs.items()
@@ -295,7 +295,7 @@ def _fix_attribute(item: Any, key: str, text: bytes) -> None:
 
 
 def _whole(read: "xr.Dataset") -> "xr.Dataset":
-    """The Dataset that `save` was given, from what stands in the file."""
+    """Return the Dataset that `save` was given, from what stands in the file."""
     import xarray as xr
 
     attrs = _unmarked(read.attrs)
@@ -323,7 +323,7 @@ def _whole(read: "xr.Dataset") -> "xr.Dataset":
 
 
 def _joined(name: str, parts: Mapping[str, "xr.Variable"]) -> "xr.Variable":
-    """The complex variable of which the file has two parts."""
+    """Return the complex variable of which the file has two parts."""
     import xarray as xr
 
     if set(parts) != set(PARTS):
@@ -337,7 +337,7 @@ def _joined(name: str, parts: Mapping[str, "xr.Variable"]) -> "xr.Variable":
 
 
 def _unmarked(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Attributes as they were given: lists that were JSON, and empty texts."""
+    """Return attributes as `save` was given them: lists that were JSON, and empty texts."""
     plain = {key: "" if isinstance(value, bytes) and not value else value for key, value in attrs.items()}
     if _LISTS in plain:
         for key in json.loads(plain.pop(_LISTS)):
@@ -353,7 +353,7 @@ def _require_there(path: str | os.PathLike[str]) -> None:
 
 
 def _other_schema(path: str | os.PathLike[str]) -> str:
-    """What a file is that this package has not written, or has written in a later version; "" for one that is read."""
+    """Say what a file is that this package has not written, or has in a later version; "" for one that is read."""
     import h5py
 
     with h5py.File(path, "r") as file:
@@ -367,7 +367,7 @@ def _other_schema(path: str | os.PathLike[str]) -> str:
 
 
 def _later_schema(attrs: Mapping[Any, Any]) -> str:
-    """Words for attributes by which ctrlattn wrote in a schema that this version does not know; "" for others."""
+    """Name the attributes by which ctrlattn wrote in a schema that this version does not know; "" for others."""
     schema = _single(attrs.get("schema_version", SCHEMAS[-1]))
     if "ctrlattn" not in attrs or schema in SCHEMAS:
         return ""
@@ -375,7 +375,7 @@ def _later_schema(attrs: Mapping[Any, Any]) -> str:
 
 
 def _is_earlier(file: Any) -> bool:
-    """Whether a file without our attributes is one of an earlier `save`.
+    """Tell whether a file without our attributes is one of an earlier `save`.
 
     Those have complex numbers as records, or `Conventions` in fixed length as UTF-8: netCDF's own library writes
     ASCII, and h5netcdf by itself texts of any length.
@@ -389,7 +389,7 @@ def _is_earlier(file: Any) -> bool:
 
 
 def _single(value: Any) -> Any:
-    """An attribute as a text or a number; netCDF's own library writes arrays of one number."""
+    """Return an attribute as a text or a number; netCDF's own library writes arrays of one number."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     return str(value) if isinstance(value, str) or np.size(value) != 1 else np.asarray(value).item()

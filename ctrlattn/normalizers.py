@@ -16,7 +16,7 @@ _LARGEST = 1e150
 
 
 def rms_norm(x: Array, *, weight: Array | None = None, eps: float | None = None) -> Array:
-    """x / sqrt(mean(x^2) + eps) * weight, over the last axis.
+    """Return x / sqrt(mean(x^2) + eps) * weight, over the last axis.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def rms_norm(x: Array, *, weight: Array | None = None, eps: float | None = None)
 
 
 def layer_norm(x: Array, *, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5) -> Array:
-    """(x - mean) / sqrt(var + eps) * weight + bias, over the last axis; the variance divides by d.
+    """Return (x - mean) / sqrt(var + eps) * weight + bias, over the last axis; the variance divides by d.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def layer_norm(x: Array, *, weight: Array | None = None, bias: Array | None = No
 
 
 def unit_norm(x: Array, *, eps: float | None = None) -> Array:
-    """x / sqrt(|x|^2 + eps^2), over the last axis: the point of the unit sphere; 0 stays 0.
+    """Return x / sqrt(|x|^2 + eps^2), over the last axis: the point of the unit sphere; 0 stays 0.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def unit_norm(x: Array, *, eps: float | None = None) -> Array:
 
 
 def _within_range(x: Array) -> Array:
-    """Tokens of float64 in numpy whose squares would overflow are brought to 2^60, beside which epsilon is nothing."""
+    """Scale tokens of float64 in numpy whose squares would overflow to 2^60, beside which epsilon is nothing."""
     if is_torch(x) or x.dtype != np.float64 or not np.max(np.abs(x), initial=0.0) > _LARGEST:
         return x
     largest = np.max(np.abs(x), axis=-1, keepdims=True)
@@ -111,7 +111,7 @@ def _within_range(x: Array) -> Array:
 
 
 def _checked(x: Array, eps: float | None) -> tuple[ModuleType, float]:
-    """The library of x, once x has features, and epsilon as a Python number."""
+    """Return the library of x, once x has features, and epsilon as a Python number."""
     xp = namespace(x)
     if x.ndim == 0:
         raise InputError("a norm is taken over the features, the last axis: it needs (..., d), got a single number")
@@ -123,7 +123,7 @@ def _scaled(x: Array, weight: Array | None) -> Array:
 
 
 def _feature_vector(name: str, vector: Array, x: Array) -> Array:
-    """The vector itself, once it has one number for each feature; another shape might broadcast over the tokens."""
+    """Return the vector itself, once it has one number for each feature; another might broadcast over the tokens."""
     namespace(x, vector)
     if tuple(vector.shape) != (x.shape[-1],):
         raise InputError(

@@ -15,7 +15,7 @@ LARGEST_TEXT = 100_000_000  # bytes of a JSON header or file, as in the safetens
 
 
 def parse_json(text: str | bytes, where: Any) -> Any:
-    """The value of a JSON text.
+    """Return the value of a JSON text.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def parse_json(text: str | bytes, where: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file of at most 100 MB: the size is read before anything else is.
+    """Read the content of a JSON file of at most 100 MB: the size is read before anything else is.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The table of a TOML text.
+    """Return the table of a TOML text.
 
     Raises
     ------

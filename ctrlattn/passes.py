@@ -71,7 +71,7 @@ class Passes(Value):
         return PID(1.0) if self.controller is None else self.controller
 
     def init(self, h: Array, reference: Array | None = None) -> PassState:
-        """The state before pass 0, where `h` is h_0; recall leads back to `reference`, or to h_0 if it is None.
+        """Return the state before pass 0, where `h` is h_0; recall leads back to `reference`, or to h_0 if it is None.
 
         Raises
         ------
@@ -87,11 +87,11 @@ class Passes(Value):
         return PassState(reference, None)
 
     def error(self, h: Array, prediction: Array, start: Array) -> Array:
-        """e = F(h) - h + recall (h_0 - h), with F(h) given."""
+        """Return e = F(h) - h + recall (h_0 - h) for a given F(h)."""
         return self._recalled(prediction, h, start) - h
 
     def step(self, h: Array, prediction: Array, state: PassState) -> tuple[Array, Array, Array, PassState]:
-        """(h', e, u, state of the next pass) of one pass; it is a pure function.
+        """Return (h', e, u, state of the next pass) of one pass, as a pure function.
 
         Parameters
         ----------
@@ -109,6 +109,6 @@ class Passes(Value):
         return h + u, e, u, PassState(state.start, memory)
 
     def _recalled(self, prediction: Array, h: Array, start: Array) -> Array:
-        """F(h) + recall (h_0 - h)."""
+        """Return F(h) + recall (h_0 - h)."""
         none = not is_array(self.recall) and self.recall == 0
         return prediction if none else prediction + self.recall * (start - h)

@@ -22,7 +22,7 @@ class Preset(NamedTuple):
 
 
 def _value_dynamics(*, causal: bool = False, **changes: Any) -> Loop:
-    """PIDformer's setting: the state is the value, without residual stream; bidirectional as in DeiT."""
+    """Return a loop in PIDformer's setting: the state is the value, without residual stream; both ways, as in DeiT."""
     return Loop(SoftmaxAttention(causal=causal), skip=0.0, feedback=1.0, **changes)
 
 
@@ -116,7 +116,7 @@ PUBLISHED = (
 
 
 def names() -> list[str]:
-    """The names that `get` knows.
+    """Return the names that `get` knows.
 
     >>> "pidformer-printed" in names()
     True
@@ -125,7 +125,7 @@ def names() -> list[str]:
 
 
 def get(name: str, *, predictor: Any = None) -> Loop:
-    """The loop of that name, with another predictor where one is given.
+    """Return the loop of that name, with another predictor where one is given.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def get(name: str, *, predictor: Any = None) -> Loop:
 
 
 def describe(name: str) -> Preset:
-    """The loop with its summary and source.
+    """Return the loop with its summary and source.
 
     >>> describe("neutreno").loop.skip
     0.0

@@ -33,7 +33,7 @@ for line in sys.stdin:
 
 @contextmanager
 def no_interrupts() -> Iterator[None]:
-    """Processes that begin inside the block never see an interrupt of the terminal; this one sees it at the end.
+    """Hide interrupts of the terminal from processes that begin inside the block; this one sees them at the end.
 
     >>> with no_interrupts():
     ...     pass
@@ -88,7 +88,7 @@ class Rehearsal:
         self._lock = Lock()
 
     def comes_back(self, question: Any, seconds: float) -> bool:
-        """Whether the function comes back within some seconds, without an exception; the question is one of JSON."""
+        """Tell whether the function comes back within some seconds, without an exception; it is asked in JSON."""
         with self._lock:
             process = self._started()
             assert process.stdin is not None
@@ -111,7 +111,7 @@ class Rehearsal:
             return answer == "done\n"
 
     def _started(self) -> "subprocess.Popen[str]":
-        """The process that waits for a question; a fork has one of its own."""
+        """Return the process that waits for a question; a fork has one of its own."""
         if self._process is not None and self._owner == os.getpid():
             return self._process
         package = str(Path(__file__).parents[1])

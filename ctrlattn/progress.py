@@ -12,14 +12,14 @@ Progress = Callable[[str, int, int], None]
 
 
 def silent(step: str, done: int, total: int) -> None:
-    """The progress that nobody watches.
+    """Take progress that nobody watches, and do nothing.
 
     >>> silent("fitting", 1, 3)
     """
 
 
 def _on_a_terminal(text: str) -> None:
-    """A line on stderr where a person sits before it: a log of a program that runs by itself stays as it is."""
+    """Write a line on stderr where a person sits before it: a log of a program that runs by itself stays as it is."""
     if sys.stderr is not None and sys.stderr.isatty():
         sys.stderr.write(f"ctrlattn: {text}\n")
         sys.stderr.flush()
@@ -29,7 +29,7 @@ _NOTICE: ContextVar[Callable[[str], None]] = ContextVar("notice", default=_on_a_
 
 
 def notice(text: str) -> None:
-    """One line about what keeps a person waiting, as the block says; by default on a terminal alone.
+    """Tell in one line what keeps a person waiting, as the block says; by default on a terminal alone.
 
     >>> with noticed_by(print):
     ...     notice("the kettle boils")
@@ -40,7 +40,7 @@ def notice(text: str) -> None:
 
 @contextmanager
 def noticed_by(show: Callable[[str], None]) -> Iterator[None]:
-    """In the block `show` gets what `notice` says."""
+    """Hand `show` the lines of `notice` inside the block."""
     before = _NOTICE.set(show)
     try:
         yield

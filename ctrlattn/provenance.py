@@ -11,7 +11,7 @@ PACKAGES = ("ctrlattn", "numpy", "scipy", "torch", "transformers")
 
 
 def provenance(plan: str | None = None) -> dict[str, Any]:
-    """Commit, time, versions, and the plan's SHA-256 (None where no plan was written).
+    """Return the commit, time, versions, and the plan's SHA-256 (None where no plan was written).
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def provenance(plan: str | None = None) -> dict[str, Any]:
 
 
 def commit(root: Path = ROOT) -> str:
-    """The commit that is checked out, read from git's own files; "unknown" outside a checkout."""
+    """Return the commit that is checked out, read from git's own files; "unknown" outside a checkout."""
     try:
         head = (root / ".git" / "HEAD").read_text(encoding="utf-8").strip()
         if not head.startswith("ref: "):
@@ -49,7 +49,7 @@ def commit(root: Path = ROOT) -> str:
 
 
 def versions() -> dict[str, str]:
-    """{package: version} of Python and of what is installed of the packages that decide the numbers."""
+    """Return {package: version} of Python and of what is installed of the packages that decide the numbers."""
     named = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -31,14 +31,14 @@ class Recording(Protocol):
     """What a scan over layers writes to."""
 
     def add(self, x: Array, y: Array, e: Array | None, u: Array | None) -> None:
-        """The signals of one layer and the state behind it; u is None where nothing acts, e where it comes later."""
+        """Record a layer's signals and the state behind it; u is None where nothing acts, e where it comes later."""
 
     def whole(self) -> FourSignals:
-        """State (layers + 1, ..., n, d), prediction, error and control (layers, ..., n, d)."""
+        """Return the state (layers + 1, ..., n, d), and prediction, error and control (layers, ..., n, d)."""
 
 
 def recording(x: Array, layers: int, *, acts: bool, target: Array | None = None) -> Recording:
-    """A recording of so many layers from the state x on; `acts` says whether any of them has a control.
+    """Begin a recording of so many layers from the state x on; `acts` says whether any of them has a control.
 
     With a `target`, beta r of all layers, the errors target - x are made of all states at the end: `add` is given none.
 
@@ -77,7 +77,7 @@ class Written:
 
 
 def _arrays(lengths: list[int], x: Any) -> list[Any]:
-    """Arrays of so many signals like x: parts of one array while it is small.
+    """Return arrays of so many signals like x: parts of one array while it is small.
 
     Larger ones are apart, so that who keeps one does not keep all; from four megabytes on numpy asks for large pages.
     """
@@ -100,7 +100,7 @@ class _Lent:
 
 
 def _array(shape: tuple[int, ...], x: Any) -> Any:
-    """An array like x, of any content, in memory that an earlier one has left where that fits."""
+    """Return an array like x, of any content, in memory that an earlier one has left where that fits."""
     dtype = _dtype(x)
     size = math.prod(shape) * dtype.itemsize
     try:
@@ -113,7 +113,7 @@ def _array(shape: tuple[int, ...], x: Any) -> Any:
 
 
 def _zeros(shape: tuple[int, ...], x: Any) -> Any:
-    """Zeros like x that cost nothing before they are read: new pages, where memory used before had to be cleared."""
+    """Return zeros like x that cost nothing before they are read, in new pages: used memory had to be cleared."""
     dtype = _dtype(x)
     size = math.prod(shape) * dtype.itemsize
     return _as(x, np.zeros(shape, dtype) if size < _PAGES else np.ndarray(shape, dtype, mmap.mmap(-1, size)))
@@ -124,7 +124,7 @@ def _dtype(x: Any) -> Any:
 
 
 def _as(x: Any, array: Any) -> Any:
-    """The array as one of the library of x, in the same memory."""
+    """Return the array as one of the library of x, in the same memory."""
     return namespace(x).from_numpy(array) if is_torch(x) else array
 
 
@@ -160,13 +160,13 @@ class Collected:
         return state, prediction, error, rest[0] if self.acts else namespace(x).zeros_like(error)
 
     def _are_numbers(self) -> bool:
-        """Whether no signal has a gradient or stands for a batch; what y and u have of it, the last state has too."""
+        """Tell whether no signal has a gradient or stands for a batch; what y and u have, the last state has too."""
         errors = self.rest[1] if self.target is None else [self.target]
         gains = any(signal.requires_grad for signal in errors)
         return not gains and all(is_plain_tensor(signal) for signal in (self.states[-1], errors[-1]))
 
     def _written(self, signals: list[list[Any]]) -> list[Any]:
-        """State, prediction, error and control, if any, as parts of one array."""
+        """Return the state, prediction, error and control, if any, as parts of one array."""
         x, ends = self.states[0], np.cumsum([len(signal) for signal in signals]).tolist()
         layers = ends[0] - 1
         whole = _array((ends[-1] + (0 if self.target is None else layers), *x.shape), x)

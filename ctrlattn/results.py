@@ -107,7 +107,7 @@ def to_xarray(
 
 
 def complete(result: "xr.Dataset") -> "xr.Dataset":
-    """A Dataset in which every dim has a coordinate, every variable a long name, and every number a unit.
+    """Return a Dataset in which every dim has a coordinate, every variable a long name, and every number a unit.
 
     What is there stays. A dim without coordinate gets 0, 1, ...; a name gets its own words; a number is without unit.
     Texts are labels and become coordinates.
@@ -159,11 +159,11 @@ class Comparison:
         return max((d.relative for d in self.differences.values()), default=0.0)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dicts and numbers."""
+        """Return the comparison as plain dicts and numbers."""
         return {**asdict(self), "largest": self.largest}
 
     def to_xarray(self) -> "xr.Dataset":
-        """The differences by variable; one that only one side has is infinite, and `note` says which side.
+        """Return the differences by variable; one that only one side has is infinite, and `note` says which side.
 
         >>> import xarray as xr
         >>> only = compare(xr.Dataset({"y": 1.0}), xr.Dataset({"z": 1.0})).to_xarray()
@@ -190,7 +190,7 @@ class Comparison:
 
 
 def compare(a: "xr.Dataset", b: "xr.Dataset") -> Comparison:
-    """Largest differences of each variable, what only one has, and the attributes that differ.
+    """Return the largest difference of each variable, what only one has, and the attributes that differ.
 
     Two NaN, or two equal infinities, at the same place are equal.
 
@@ -213,7 +213,7 @@ def compare(a: "xr.Dataset", b: "xr.Dataset") -> Comparison:
 
 
 def json_ready(value: Any) -> Any:
-    """Plain JSON values: arrays become lists, and infinities and NaN, which JSON has not, the strings "inf" and "nan".
+    """Return plain JSON values: arrays become lists; infinities and NaN, which JSON has not, become "inf" and "nan".
 
     >>> json_ready({"gain": float("inf"), "z": np.ones(2)})
     {'gain': 'inf', 'z': [1.0, 1.0]}

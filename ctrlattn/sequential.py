@@ -48,7 +48,7 @@ class Terms(NamedTuple):
 
 
 def is_running(predictor: Any, order: str) -> bool:
-    """Whether a pass needs no more of the earlier tokens than their sum.
+    """Tell whether a pass needs no more of the earlier tokens than their sum.
 
     >>> is_running(CausalMean(), "sequential")
     True
@@ -66,7 +66,7 @@ def run_passes(
     control: Array | None = None,
     record: bool = False,
 ) -> PassStates:
-    """All passes of a running mean in sequential order, compiled where that is possible and worth it.
+    """Run all passes of a running mean in sequential order, compiled where that is possible and worth it.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def wavefront(
     control: Array | None = None,
     record: bool = False,
 ) -> PassStates:
-    """All passes of a running mean by fronts of independent (pass, token) pairs; parameters as for `run_passes`.
+    """Run all passes of a running mean by fronts of independent (pass, token) pairs; parameters as for `run_passes`.
 
     Examples
     --------
@@ -147,12 +147,12 @@ def wavefront(
 
 
 def _tokens(x: Array) -> Sequence[Array]:
-    """(..., n, d) -> n tokens (..., 1, d); split at once, since the gradient of each slice would be as large as x."""
+    """Split (..., n, d) into n tokens (..., 1, d), at once, since the gradient of each slice would be as large as x."""
     return x.split(1, -2) if is_torch(x) else [x[..., i : i + 1, :] for i in range(x.shape[-2])]
 
 
 def _by_pass(fronts: list[Array], n: int, passes: int) -> Array:
-    """Fronts t = 0, 1, ... of (..., passes at work, d) -> (passes, ..., n, d)."""
+    """Join fronts t = 0, 1, ... of (..., passes at work, d) to (passes, ..., n, d)."""
     xp = namespace(*fronts)
     sizes = np.array([front.shape[-2] for front in fronts])
     starts = np.concatenate([[0], np.cumsum(sizes)])[:-1]
@@ -166,7 +166,7 @@ def _by_pass(fronts: list[Array], n: int, passes: int) -> Array:
 
 
 def is_compilable(terms: Terms, x: Array, *others: Array | None) -> bool:
-    """Whether the compiled sweep may stand in: numbers as gains, a norm it knows, main memory, no gradient."""
+    """Tell whether the compiled sweep may stand in: numbers as gains, a norm it knows, main memory, no gradient."""
     if any(is_torch(gain) or is_vector(gain) for gain in (terms.skip, terms.feedback)):
         return False
     if terms.normalizer is not None and scaling_of(terms, x) is None:
@@ -178,7 +178,7 @@ def is_compilable(terms: Terms, x: Array, *others: Array | None) -> bool:
 
 
 def scaling_of(terms: Terms, x: Array) -> "Scaling | None":
-    """What the compiled sweep must know of the norm; None for a norm that it does not know."""
+    """Return what the compiled sweep must know of the norm; None for a norm that it does not know."""
     from ctrlattn.kernels import Scaling
 
     known = {rms_norm: lambda eps: (1.0 / x.shape[-1], eps), unit_norm: lambda eps: (1.0, eps * eps)}
@@ -210,17 +210,17 @@ def _compiled(terms: Terms, x: Array, passes: int, control: Array | None, record
 
 
 def sweep_options(terms: Terms, x: Array) -> dict[str, Any]:
-    """Gains, norm and held token as the compiled sweep takes them."""
+    """Return the gains, the norm and the held token as the compiled sweep takes them."""
     scaling = None if terms.normalizer is None else scaling_of(terms, x)
     return {"skip": terms.skip, "feedback": terms.feedback, "scaling": scaling, "hold_first": terms.hold_first}
 
 
 def _batch(x: Array) -> np.ndarray:
-    """(..., n, d) -> (batch, n, d) as numpy, without a copy where the memory is in order."""
+    """Return (..., n, d) as (batch, n, d) of numpy, without a copy where the memory is in order."""
     return np.ascontiguousarray(to_numpy(x)).reshape(-1, *x.shape[-2:])
 
 
 def _unbatch(result: np.ndarray, template: Array) -> Array:
-    """(k, batch, n, d) -> (k, ..., n, d) of the kind of `template`; the memory is shared."""
+    """Return (k, batch, n, d) as (k, ..., n, d) of the kind of `template`; the memory is shared."""
     shaped = result.reshape(len(result), *template.shape)
     return namespace(template).from_numpy(shaped) if is_torch(template) else shaped

@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 
 def plot(result: Any, **options: Any) -> Any:
-    """The picture that suits a result, as `ctrlattn.plots.view` draws it.
+    """Draw the picture that suits a result, as `ctrlattn.plots.view` does.
 
     >>> import numpy as np
     >>> from ctrlattn import presets, simulate
@@ -22,13 +22,13 @@ def plot(result: Any, **options: Any) -> Any:
 
 
 def about(result: Result, system: Any) -> Result:
-    """The same frozen result, which now knows the system it is of; its fields, its dict and its equality stay."""
+    """Return the same frozen result, now with the system it is of; its fields, its dict and its equality stay."""
     object.__setattr__(result, "system", system)
     return result
 
 
 def to_xarray(trajectory: Any, **facts: Any) -> Any:
-    """A Trajectory with names and units, as `ctrlattn.results.to_xarray` labels it.
+    """Return a Trajectory with names and units, as `ctrlattn.results.to_xarray` labels it.
 
     >>> import numpy as np
     >>> from ctrlattn import presets, simulate
@@ -39,7 +39,7 @@ def to_xarray(trajectory: Any, **facts: Any) -> Any:
 
 
 def as_html(text: str) -> str:
-    """Text for a notebook, its columns kept.
+    """Return the HTML of a text for a notebook, its columns kept.
 
     >>> as_html("a < b")
     '<pre>a &lt; b</pre>'

@@ -80,7 +80,7 @@ _ROUNDINGS = 4  # of the largest number of a feature, by which equal tokens may 
 
 
 def feedback_gain(x: Array, contribution: Array) -> Array:
-    """Gain of a sublayer F along its own state, <F(x), x> / <x, x>, per token.
+    """Return the gain of a sublayer F along its own state, <F(x), x> / <x, x>, per token.
 
     Negative: the sublayer pushes against the state (negative feedback, a comparator); positive: it pushes along
     it; 0: what it adds is new. A zero token has gain 0.
@@ -116,7 +116,7 @@ def feedback_gain(x: Array, contribution: Array) -> Array:
 
 
 def size_ratio(x: np.ndarray, contribution: np.ndarray) -> np.ndarray:
-    """|F(x)| / |x| of each token, (..., n, d) -> (..., n); |F(x)| for a zero token.
+    """Return |F(x)| / |x| of each token, (..., n, d) -> (..., n); |F(x)| for a zero token.
 
     >>> size_ratio(np.array([[3.0, 4.0]]), np.array([[0.0, 1.0]])).tolist()
     [0.2]
@@ -126,7 +126,7 @@ def size_ratio(x: np.ndarray, contribution: np.ndarray) -> np.ndarray:
 
 
 def cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """<x, y> / (|x| |y|) over the last axis; 0 where one of them is zero.
+    """Return <x, y> / (|x| |y|) over the last axis; 0 where one of them is zero.
 
     >>> cosine(np.array([1.0, 0.0]), np.array([3.0, 4.0])).item()
     0.6
@@ -136,7 +136,7 @@ def cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def predictor_fit(x: np.ndarray, f: np.ndarray, *, epsilon: float = 2.0**-52) -> tuple[float, float]:
-    """(g, R^2) of x = g f + constant over tokens (n, d), all features together; nan where either does not vary.
+    """Return (g, R^2) of x = g f + constant over tokens (n, d), all features together; nan where either does not vary.
 
     R^2 is the share of the variance of the state x that the contribution f predicts. What varies by no more than the
     rounding of numbers with this `epsilon` does not vary.
@@ -152,7 +152,7 @@ def predictor_fit(x: np.ndarray, f: np.ndarray, *, epsilon: float = 2.0**-52) ->
 
 
 def varied(x: np.ndarray, epsilon: float) -> np.ndarray:
-    """x about its mean over tokens (..., n, d); 0 where that is the rounding of numbers with this epsilon.
+    """Return x less its mean over tokens (..., n, d); 0 where that is the rounding of numbers with this epsilon.
 
     A network gives the same token at other places the same numbers but for rounding, whose shares and ranks would say
     nothing of it.
@@ -178,7 +178,7 @@ def dataset(
     labels: dict[str, tuple[str, Sequence[Any]]] | None = None,
     judged: bool = False,
 ) -> "xr.Dataset":
-    """A Dataset of the schema from plain arrays, checked; state and mid are rebuilt from `embedding` where given.
+    """Return a Dataset of the schema from plain arrays, checked; state and mid are rebuilt from a given `embedding`.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ def dataset(
 
 
 def sink_mass(attention: Array) -> np.ndarray:
-    """1 - sum_j A_ij: the mass of each row that goes to no token, because a null key without a value draws it.
+    """Return 1 - sum_j A_ij: the mass of each row that goes to no token, because a null key without a value draws it.
 
     Parameters
     ----------
@@ -305,7 +305,7 @@ def load(path: str | os.PathLike[str]) -> list["xr.Dataset"]:
 
 
 def shipped() -> list[str]:
-    """Names of the recordings inside the package, the main one first.
+    """Return the names of the recordings inside the package, the main one first.
 
     >>> shipped()
     ['smollm2-135m', 'minilm-l6']
@@ -314,7 +314,7 @@ def shipped() -> list[str]:
 
 
 def load_shipped(name: str) -> list["xr.Dataset"]:
-    """Texts of a shipped recording; provenance and licence in ctrlattn/data/README.md.
+    """Read the texts of a shipped recording; provenance and licence stand in ctrlattn/data/README.md.
 
     Raises
     ------
@@ -332,7 +332,7 @@ def load_shipped(name: str) -> list["xr.Dataset"]:
 
 
 def _stored(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Every array of an .npz, once its directory and headers declare no more than the file can hold."""
+    """Read every array of an .npz, once its directory and headers declare no more than the file can hold."""
     try:
         with open(path, "rb") as file:
             # numpy takes whatever it does not know for a pickle.
@@ -366,7 +366,7 @@ def _require_plain(members: list[zipfile.ZipInfo], size: int) -> None:
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    """One array, whose header declares as many bytes as are there."""
+    """Read one array, whose header declares as many bytes as are there."""
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:
@@ -382,7 +382,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
 
 
 def _rebuilt(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """state and mid by the running sum of the contributions, in float64, where only the embedding is given."""
+    """Return state and mid by the running sum of the contributions, in float64, where only the embedding is given."""
     if "embedding" not in arrays:
         return arrays
     embedding = arrays.pop("embedding")
@@ -400,7 +400,7 @@ def _rebuilt(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _dims(name: str, value: np.ndarray) -> tuple[str, ...]:
-    """The dims of a variable; a network with several streams has one more axis."""
+    """Return the dims of a variable; a network with several streams has one more axis."""
     first, *rest = VARIABLES[name]
     several = value.ndim == len(VARIABLES[name]) + 1 and rest == ["token", "feature"]
     return (first, "lane", *rest) if several else (first, *rest)
@@ -434,14 +434,14 @@ def _check_numbers(arrays: dict[str, np.ndarray], *, no_matrix: bool, sinks: boo
 
 
 def _matrices(attention: np.ndarray) -> np.ndarray:
-    """The layers that have a matrix; nan in one place does not say yet that all of a layer is."""
+    """Return the layers that have a matrix; nan in one place does not say yet that all of a layer is."""
     absent = np.isnan(attention[:, 0, 0, 0])
     absent[absent] = np.isnan(attention[absent]).all(axis=(1, 2, 3))
     return attention[~absent] if absent.any() else attention
 
 
 def _finite(value: np.ndarray) -> bool:
-    """Whether every number is finite; the sum of squares says so in a pass that writes nothing, unless it overflows."""
+    """Tell whether all numbers are finite; the sum of squares says so without writing, unless it overflows."""
     if value.flags.c_contiguous and value.dtype in (np.float32, np.float64):
         flat = value.reshape(-1)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -451,7 +451,7 @@ def _finite(value: np.ndarray) -> bool:
 
 
 def _check_rows(there: np.ndarray, sinks: bool) -> None:
-    """Attention is not negative, and its rows sum to 1, or to less where a sink takes the rest."""
+    """Raise InputError where attention is negative, or a row sums to another number than 1, or above 1 with a sink."""
     if there.min(initial=0.0) < 0:
         raise InputError("attention must not be negative")
     # A product with ones is the fastest sum, and in float32 its rounding is far below what is accepted.
@@ -463,7 +463,7 @@ def _check_rows(there: np.ndarray, sinks: bool) -> None:
 
 
 def _token_count(arrays: dict[str, np.ndarray]) -> int:
-    """The number of tokens, once all arrays agree on it, on the layers, the heads and the features."""
+    """Return the number of tokens, once all arrays agree on it, on the layers, the heads and the features."""
     sizes: dict[str, int] = {}
     for name, value in arrays.items():
         own = dict(zip(_dims(name, value), value.shape, strict=True))
@@ -513,7 +513,7 @@ def _text(stored: dict[str, np.ndarray], prefix: str, attrs: dict[str, Any]) -> 
 
 
 def _compact(text: "xr.Dataset") -> dict[str, np.ndarray]:
-    """The arrays of one text as they are stored."""
+    """Return the arrays of one text as they are stored."""
     arrays = {str(name): text[name].to_numpy() for name in text.data_vars}
     halved = ("attention", "attention_out", "mlp_out")
     stored: dict[str, np.ndarray] = {name: _half(arrays[name]) for name in halved if name in arrays}
@@ -529,7 +529,7 @@ def _compact(text: "xr.Dataset") -> dict[str, np.ndarray]:
 
 
 def _half(value: np.ndarray) -> np.ndarray:
-    """float16; float32 where massive activations are, with all ordinary numbers rounded to float16.
+    """Return x in float16, or in float32 where massive activations are, with all ordinary numbers rounded to float16.
 
     Rounding 2e4 to float16 errs by 8, which a later layer that takes the activation back would leave in the stream.
     The zeros that the rounding leaves in a float32 compress away.

@@ -16,7 +16,7 @@ from ctrlattn.sequential import is_compilable, is_running, sweep_options
 
 
 def stream(loop: Loop, layers: int) -> "Stream":
-    """A sequential loop fed token by token: push(x_0), push(x_1), ... as `simulate` does the whole sequence.
+    """Begin a sequential loop fed token by token: push(x_0), push(x_1), ... as `simulate` does the whole sequence.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Stream:
         self.tokens = 0
 
     def push(self, token: Array, reference: Array | None = None) -> Array:
-        """The token after all layers.
+        """Return the token after all layers.
 
         Parameters
         ----------
@@ -84,7 +84,7 @@ class Stream:
         return result[..., 0, :]
 
     def _checked(self, name: str, token: Array) -> Array:
-        """(..., 1, d)"""
+        """Return the token as (..., 1, d), checked."""
         first = token if self._first is None else self._first
         namespace(first, token)
         if token.ndim == 0 or tuple(token.shape) != tuple(first.shape):
@@ -98,7 +98,7 @@ class Stream:
         return token[..., None, :]
 
     def _push(self, x: Array, reference: Array | None) -> Array:
-        """Layer by layer; the sums are a list of (..., 1, d), replaced and never overwritten."""
+        """Push layer by layer; the sums are a list of (..., 1, d), replaced and never overwritten."""
         loop, sums = self._loop, self._sums_as(list, x)
         state = loop.init(x, reference)
         for k in range(self._layers):
@@ -109,7 +109,7 @@ class Stream:
         return x
 
     def _push_compiled(self, x: Array, reference: Array | None) -> Array:
-        """All layers in one call; the sums are one (batch, layers, d) array, updated in place."""
+        """Push through all layers in one call; the sums are one (batch, layers, d) array, updated in place."""
         if self._layers == 0:
             return x
         from ctrlattn.kernels import sweep
@@ -120,7 +120,7 @@ class Stream:
         return namespace(x).from_numpy(shaped) if is_torch(x) else shaped
 
     def _sums_as(self, form: type, x: Array) -> Any:
-        """The sums in the form that a push needs; a gradient may begin or end between two tokens."""
+        """Return the sums in the form that a push needs; a gradient may begin or end between two tokens."""
         if self._sums is None:
             self._sums = np.zeros((math.prod(x.shape[:-2]), self._layers, x.shape[-1]))
         if form is list and not isinstance(self._sums, list):

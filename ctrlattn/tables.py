@@ -27,7 +27,7 @@ _CELL = 24.0  # bytes of a number in a table, an estimate from below
 
 
 def require_formats(formats: Iterable[str]) -> tuple[str, ...]:
-    """The formats, each once, if all are known and their libraries are there.
+    """Return the formats, each once, if all are known and their libraries are there.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def export(path: str | os.PathLike[str], result: "xr.Dataset", formats: Iterable
 
 
 def tables(result: "xr.Dataset") -> dict[tuple[str, ...], "pd.DataFrame"]:
-    """One table for each tuple of dims: coordinates first, then the variables; a complex one has two columns.
+    """Return one table for each tuple of dims: coordinates first, then the variables; a complex one has two columns.
 
     Raises
     ------
@@ -134,13 +134,13 @@ def tables(result: "xr.Dataset") -> dict[tuple[str, ...], "pd.DataFrame"]:
 
 
 def _labels(result: "xr.Dataset", dims: tuple[str, ...]) -> list[str]:
-    """The coordinates of a table: its dims, then what else names places along them."""
+    """Return the coordinates of a table: its dims, then what else names places along them."""
     others = [str(n) for n, c in result.coords.items() if n not in dims and c.dims and set(c.dims) <= set(dims)]
     return [*dims, *others]
 
 
 def _columns(result: "xr.Dataset", name: str, dims: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """One column of a variable, in the order of the rows of the table; two of a complex one."""
+    """Return one column of a variable, in the order of the rows of the table; two of a complex one."""
     shape = tuple(result.sizes[dim] for dim in dims)
     own = result[name] if name in result.variables else None
     values = np.arange(result.sizes[name]) if own is None else own.to_numpy()
@@ -154,7 +154,7 @@ def _columns(result: "xr.Dataset", name: str, dims: tuple[str, ...]) -> dict[str
 
 
 def _save_mat(path: Path, result: "xr.Dataset") -> Path:
-    """All variables; their dims, units and long names in the struct `about`, the attributes in `attributes`."""
+    """Write all variables; dims, units and long names go to the struct `about`, the attributes to `attributes`."""
     from scipy.io import savemat
 
     names = {str(name): _identifier(str(name)) for name in result.variables}
@@ -185,7 +185,7 @@ def _require_different(names: dict[str, str]) -> None:
 
 
 def _identifier(name: str) -> str:
-    """A name as MATLAB allows it.
+    """Return a name as MATLAB allows it.
 
     >>> _identifier("2nd-gain"), _identifier("_x")
     ('x2nd_gain', 'x_x')
@@ -195,7 +195,7 @@ def _identifier(name: str) -> str:
 
 
 def _mat(value: Any) -> Any:
-    """A value as savemat writes it: texts as a cell array, truth values and half precision as numbers it knows."""
+    """Return a value as savemat writes it: texts as a cell array, booleans and half precision as numbers it knows."""
     array = np.asarray(value)
     if array.dtype.kind in "OUT":
         return str(value) if array.ndim == 0 else _cells(array)

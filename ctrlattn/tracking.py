@@ -65,7 +65,7 @@ class Tracking(Value):
 
     @staticmethod
     def init(x: Array, reference: Array | None = None) -> TrackingState:
-        """The state before layer 0.
+        """Return the state before layer 0.
 
         Parameters
         ----------
@@ -88,7 +88,7 @@ class Tracking(Value):
         return TrackingState(reference, None, acting=False)
 
     def step(self, x: Array, state: TrackingState) -> tuple[Array, Array, TrackingState]:
-        """(e, u, state of the next layer) of one layer; it is a pure function.
+        """Return (e, u, state of the next layer) of one layer, as a pure function.
 
         Parameters
         ----------
@@ -113,11 +113,11 @@ class Tracking(Value):
         return e, u, TrackingState(state.reference, memory, acting=True)
 
     def error(self, x: Array, reference: Array) -> Array:
-        """e = beta r - x."""
+        """Return e = beta r - x."""
         return self.target(reference) - x
 
     def target(self, reference: Array) -> Array:
-        """beta r, where the error is 0."""
+        """Return beta r, where the error is 0."""
         return scaled(self.reference_gain, reference)
 
 

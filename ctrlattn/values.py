@@ -34,17 +34,17 @@ class Value:
     """
 
     def __eq__(self, other: object) -> bool:
-        """Whether `other` is of the same class and equal in every field that is compared."""
+        """Tell whether `other` is of the same class and equal in every field that is compared."""
         if type(other) is not type(self):
             return NotImplemented
         return all(same(getattr(self, entry.name), getattr(other, entry.name)) for entry in _compared(self))
 
     def __hash__(self) -> int:
-        """Equal for what is equal."""
+        """Return a hash that is equal for equal values."""
         return hash((type(self), *(_key(getattr(self, entry.name)) for entry in _compared(self))))
 
     def __repr__(self) -> str:
-        """The class with what differs from its defaults."""
+        """Name the class with what differs from its defaults."""
         shown = []
         for entry in fields(self):  # type: ignore[arg-type]
             value = getattr(self, entry.name)
@@ -55,7 +55,7 @@ class Value:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two values are equal; arrays and sequences of arrays have one answer too.
+    """Tell whether two values are equal; arrays and sequences of arrays have one answer too.
 
     >>> import numpy as np
     >>> same(np.ones(2), np.ones(2)), same(np.ones(2), np.ones(2, np.float32)), same([np.ones(2)], [np.zeros(2)])
@@ -71,7 +71,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def short(value: Any) -> str:
-    """A value in a few characters: an array as its shape, a function as its name, a system as its size.
+    """Return a value in a few characters: an array as its shape, a function as its name, a system as its size.
 
     >>> import numpy as np
     >>> from ctrlattn import rms_norm
@@ -107,7 +107,7 @@ def _same_array(a: Any, b: Any) -> bool:
 
 
 def _key(value: Any) -> Any:
-    """What a value gives to a hash."""
+    """Return the part of a value that goes into a hash."""
     if is_array(value):
         return tuple(value.shape)
     if isinstance(value, list | tuple):

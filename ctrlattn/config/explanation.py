@@ -57,7 +57,7 @@ WORDS = {
 
 
 def explained(loop: Loop, simulation: Simulation | None = None) -> str:
-    """The TOML of a loop with a comment behind each key; `loads` reads it as it reads `dumps`.
+    """Return the TOML of a loop with a comment behind each key; `loads` reads it as it reads `dumps`.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def explained(loop: Loop, simulation: Simulation | None = None) -> str:
 
 
 def _choices(part: str) -> list[str]:
-    """Every kind of a part with its keys."""
+    """Return every kind of a part with its keys."""
     union: Any = _UNIONS[part]
     offered = [(model.kind_name(), model.options()) for model in members(union)]
     return [f'kind = "{name}"' + (f": {', '.join(keys)}" if keys else "") for name, keys in offered]

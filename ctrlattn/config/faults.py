@@ -15,7 +15,7 @@ _TABLES: dict[str, type[BaseModel]] = {"loop": LoopModel, "simulation": Simulati
 
 
 def lines(error: ValidationError) -> Iterator[str]:
-    """One line for each fault: its path, what is wrong, the value, the nearest name where a name is unknown.
+    """Yield one line for each fault: its path, what is wrong, the value, and the nearest name where one is unknown.
 
     Raises
     ------
@@ -49,12 +49,12 @@ def _line(fault: Any) -> str:
 
 
 def _keys(loc: list[str]) -> Collection[str]:
-    """The keys of the table in which the last key of a path stands."""
+    """Return the keys of the table in which the last key of a path stands."""
     if len(loc) == 1:
         return File.model_fields
     return _PARTS[loc[-2]].model_fields if loc[-2] in _PARTS else _TABLES[loc[0]].model_fields
 
 
 def _words(expected: str) -> list[str]:
-    """The kinds that pydantic lists as "'pid', 'lti', 'none'"."""
+    """Return the kinds that pydantic lists as "'pid', 'lti', 'none'"."""
     return [word.strip("' ") for word in expected.split(",")]

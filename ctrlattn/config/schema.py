@@ -28,7 +28,7 @@ class Simulation:
 
 
 def kinds() -> dict[str, list[str]]:
-    """The kinds that each part of a loop may have in a file.
+    """Return the kinds that each part of a loop may have in a file.
 
     >>> kinds()["controllers"]
     ['pid', 'lti', 'none']
@@ -38,12 +38,12 @@ def kinds() -> dict[str, list[str]]:
 
 
 def members(union: Any) -> tuple[type["Part"], ...]:
-    """The models of AnyPredictor, AnyController or AnyNormalizer."""
+    """Return the models of AnyPredictor, AnyController or AnyNormalizer."""
     return get_args(get_args(union)[0])
 
 
 def _array(value: Any) -> np.ndarray:
-    """A nested list, or {dtype, data}, as an array."""
+    """Return a nested list, or {dtype, data}, as an array."""
     if isinstance(value, np.ndarray):
         return value
     dtype: Any = "float64"
@@ -61,7 +61,7 @@ Matrix = Annotated[Any, BeforeValidator(_array)]
 
 
 def _gain(value: Any, number: Callable[[Any], float]) -> Any:
-    """A number, or an array of one number for each feature."""
+    """Return a number, or an array of one number for each feature."""
     return require_gain("a gain", _array(value)) if isinstance(value, list | dict | np.ndarray) else number(value)
 
 
@@ -82,12 +82,12 @@ class Part(_Strict):
 
     @classmethod
     def kind_name(cls) -> str:
-        """The word that stands for this model in a file."""
+        """Return the word that stands for this model in a file."""
         return str(get_args(cls.model_fields["kind"].annotation)[0])
 
     @classmethod
     def options(cls) -> list[str]:
-        """The keys of the table beside `kind`."""
+        """Return the keys of the table beside `kind`."""
         return [name for name in cls.model_fields if name != "kind"]
 
     @model_validator(mode="after")
@@ -220,7 +220,7 @@ AnyNormalizer = Annotated[_RMSNorm | _LayerNorm | _UnitNorm | _Nothing, Field(di
 
 
 def _named(value: Any) -> Any:
-    """A bare name stands for {kind = name}."""
+    """Return {kind = name} for a bare name, which stands for it."""
     return {"kind": value} if isinstance(value, str) else value
 
 

@@ -15,7 +15,7 @@ from ctrlattn.loop import Loop
 
 
 def dumps(loop: Loop, simulation: Simulation | None = None) -> str:
-    """The TOML text of a loop; reading it gives the same loop to the last bit.
+    """Return the TOML text of a loop; reading it gives the same loop to the last bit.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def dumps(loop: Loop, simulation: Simulation | None = None) -> str:
 
 
 def loop_to_dict(loop: Loop) -> dict[str, Any]:
-    """The loop as plain dicts, lists, numbers and strings.
+    """Return the loop as plain dicts, lists, numbers and strings.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def _normalizer(normalizer: Any) -> dict[str, Any]:
 
 
 def _model_of(where: str, part: Any, makes: Any, union: Any) -> type[Part]:
-    """The model that makes a part of this kind."""
+    """Return the model that makes a part of this kind."""
     models = [model for model in members(union) if hasattr(model, "makes")]
     for model in models:
         if model.makes is makes:
@@ -95,7 +95,7 @@ def _model_of(where: str, part: Any, makes: Any, union: Any) -> type[Part]:
 
 
 def _table(where: str, model: type[Part], values: Mapping[str, Any]) -> dict[str, Any]:
-    """kind and every value that is not None, as a file holds them."""
+    """Return the kind and every value that is not None, as a file holds them."""
     given = {name: _plain(f"{where}.{name}", value) for name, value in values.items() if value is not None}
     return {"kind": model.kind_name(), **given}
 

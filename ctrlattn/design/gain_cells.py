@@ -28,7 +28,7 @@ def worst_of_gains(
     measures: Collection[str] = MEASURES,
     horizon: int = HORIZON,
 ) -> dict[str, np.ndarray]:
-    """`performance(...).worst()` of the loop under many PID gains.
+    """Return `performance(...).worst()` of the loop under many PID gains.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def worst_of_gains(
 def _worst(
     loop: Loop, modes: np.ndarray, terms: PIDTerms, gains: np.ndarray, asked: list[str], horizon: int
 ) -> dict[str, np.ndarray]:
-    """The worst mode of each cell of one memory."""
+    """Return the worst mode of each cell of one memory."""
     num, alpha = plant(loop, (gains @ terms.num)[:, None, :], modes)
     cell, mode = (index.ravel() for index in np.indices((len(gains), len(modes))))
     flat, alpha = num.reshape(-1, num.shape[-1]), alpha[mode]

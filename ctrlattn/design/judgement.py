@@ -29,7 +29,7 @@ class Judgement:
     why_not: str  # what binds where there are none
 
     def in_words(self) -> str:
-        """One line that says what is met, and what would meet more."""
+        """Return one line that says what is met, and what would meet more."""
         c = self.controller
         said = f"kp {c.kp:g}, ki {c.ki:g}, kd {c.kd:g} ({c.form}): "
         if self.meets is None:
@@ -102,7 +102,7 @@ def judge_published(
     terms: Sequence[str] = ("PID", "PD"),
     seed: int = 0,
 ) -> dict[str, dict[str, Judgement]]:
-    """`judge` for each published configuration on each spectrum: name -> network -> Judgement.
+    """Apply `judge` to each published configuration on each spectrum: name -> network -> Judgement.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def judge_published(
 
 
 def _achieved(measured: Performance) -> Spec | None:
-    """The worst figures as a specification; an infinite or vanishing one is no requirement."""
+    """Return the worst figures as a specification; an infinite or vanishing one is no requirement."""
     worst = measured.worst()
     figures = {k: v for k, v in worst.items() if k != "disk_margin" and np.isfinite(v) and (v > 0 or "margin" not in k)}
     return (
@@ -138,7 +138,7 @@ def _achieved(measured: Performance) -> Spec | None:
 
 
 def _better(loop: Loop, spectrum: Any, goal: Spec, terms: Sequence[str], seed: int) -> tuple[Design | None, str]:
-    """The first design that meets the goal; else why the last one does not."""
+    """Return the first design that meets the goal; else say why the last one does not."""
     why_not = "no terms to try"
     for chosen in terms:
         try:
@@ -150,7 +150,7 @@ def _better(loop: Loop, spectrum: Any, goal: Spec, terms: Sequence[str], seed: i
 
 
 def _rescue(part: Spec | None) -> Spec:
-    """What is asked where the gains leave a mode unstable."""
+    """Return the specification to ask for where the gains leave a mode unstable."""
     return Spec(**_RESCUE, steady_state_error=None if part is None else part.steady_state_error)
 
 
@@ -160,5 +160,5 @@ def _figures(values: dict[str, float]) -> str:
 
 
 def _rounded(value: float) -> float:
-    """An error of the size of rounding counts as no error."""
+    """Return an error, or 0 where it is of the size of rounding."""
     return value if value > 1e-9 else 0.0

@@ -60,16 +60,16 @@ class Performance:
         return float(np.sum(self.count[self.stable]) / np.sum(self.count))
 
     def worst(self) -> dict[str, float]:
-        """The worst mode of each figure."""
+        """Return the worst mode of each figure."""
         return {name: float((np.min if name in SMALLEST else np.max)(getattr(self, name))) for name in MEASURES}
 
     def where(self, chosen: np.ndarray) -> "Performance":
-        """The same for the chosen modes alone."""
+        """Return the figures of the chosen modes alone."""
         return Performance(*(getattr(self, f.name)[chosen] for f in fields(self)))
 
 
 def performance(loop: Loop | Passes, spectrum: Any, *, horizon: int = HORIZON) -> Performance:
-    """Stability, margins and step response of every mode of a measured spectrum.
+    """Return the stability, the margins and the step response of every mode of a measured spectrum.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def performance(loop: Loop | Passes, spectrum: Any, *, horizon: int = HORIZON) -
 
 
 def in_words(measure: str, value: float) -> str:
-    """The figure of a measure as text; a response that has not settled within the horizon has no number of layers.
+    """Return the figure of a measure as text; a response that has not settled in the horizon has no number of layers.
 
     >>> in_words("settling", 8.0), in_words("settling", np.inf)
     ('settling 8', 'settling not within 1000 layers')
@@ -133,7 +133,7 @@ def in_words(measure: str, value: float) -> str:
 
 
 def plant(loop: Loop | Passes, num: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(numerator, alpha) of every mode, (..., m, order + 1) and (m,): what the polynomials of a mode are made of.
+    """Return (numerator, alpha) of every mode, (..., m, order + 1) and (m,), which its polynomials are made of.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def plant(loop: Loop | Passes, num: np.ndarray, a: np.ndarray) -> tuple[np.ndarr
 
 
 def modes_of(loop: Loop | Passes, spectrum: Any) -> np.ndarray:
-    """The eigenvalues, flat and complex, checked with the loop they belong to."""
+    """Return the eigenvalues, flat and complex, checked with the loop they belong to."""
     if not isinstance(loop, Passes):
         mode(loop, 1.0)  # refuses what has no modes, and says why
     a = require_numbers("a spectrum", spectrum).astype(complex).ravel()
@@ -170,7 +170,7 @@ def measured(
     horizon: int,
     measures: Collection[str] = MEASURES,
 ) -> dict[str, np.ndarray]:
-    """The asked figures of stable modes, (m,) each; similar radii belong together, the slowest decides the horizon.
+    """Return the asked figures of stable modes, (m,) each; of modes with similar radii the slowest decides the horizon.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def measured(
 
 
 def _peaks(num: np.ndarray, den: np.ndarray, alpha: np.ndarray, poles: np.ndarray) -> np.ndarray:
-    """max |S| and max |S - 1/2| over the circle, (2, modes): golden section from a grid and from the poles' angles."""
+    """Return max |S| and max |S - 1/2| on the circle, (2, modes): golden section from a grid and the poles' angles."""
 
     def gains(omega: np.ndarray) -> np.ndarray:
         return np.abs(sensitivity_of(num[:, None, :], den, alpha[:, None], np.exp(1j * omega)) - _SHIFTS)
@@ -213,14 +213,14 @@ def _peaks(num: np.ndarray, den: np.ndarray, alpha: np.ndarray, poles: np.ndarra
 
 
 def _best(omega: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the largest of heights (2, modes, candidates) lies, and how large it is: both (2, modes, 1)."""
+    """Return the place of the largest of heights (2, modes, candidates) and that height, both (2, modes, 1)."""
     at = np.argmax(heights, axis=-1)[..., None]
     where = np.take_along_axis(np.broadcast_to(omega, heights.shape), at, axis=-1)
     return where, np.take_along_axis(heights, at, axis=-1)
 
 
 def _golden(f: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The maximum between low and high where there is one alone, by golden section: each step takes one evaluation."""
+    """Return the maximum of a function with one between low and high; golden section takes one evaluation a step."""
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     at_left, at_right = f(left), f(right)
     for _ in range(24):  # to 1e-5 of the width, 1e-10 of a smooth peak

@@ -17,7 +17,7 @@ from ctrlattn.loop import Loop
 
 
 def lqr(loop: Loop, a: float, *, error: float = 1.0, integral: float = 0.0, control: float = 1.0) -> PID:
-    """The printed law with the gains that minimise the sum of error e^2 + integral S^2 + control u^2 on mode a.
+    """Return the printed law with the gains that minimise the sum of error e^2 + integral S^2 + control u^2 on mode a.
 
     Unlike `tune` it needs no search and knows one mode only: `performance` tells what the gains do to the
     others. Its modulus margin on mode a is at least sqrt(control/(control + X)), X the first entry of the Riccati
@@ -56,7 +56,7 @@ def lqr(loop: Loop, a: float, *, error: float = 1.0, integral: float = 0.0, cont
 
 
 def lqr_margin(loop: Loop, a: float, *, error: float = 1.0, integral: float = 0.0, control: float = 1.0) -> float:
-    """The modulus margin that `lqr` guarantees on mode a: sqrt(control/(control + X)), from |1 + L|^2 (r + X) >= r.
+    """Return the modulus margin of `lqr` on mode a at least: sqrt(control/(control + X)), from |1 + L|^2 (r + X) >= r.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def lqr_margin(loop: Loop, a: float, *, error: float = 1.0, integral: float = 0.
 
 
 def _solved(loop: Loop, a: Any, error: float, integral: float, control: float) -> tuple[np.ndarray, np.ndarray]:
-    """(X, K): the Riccati solution and u = -K (x, S)."""
+    """Return (X, K): the Riccati solution and u = -K (x, S)."""
     from scipy.linalg import solve_discrete_are
 
     mode(loop, a)

@@ -45,7 +45,7 @@ class Shaped:
 
 
 def loop_shaping(loop: Loop, a: float, weight: Any, *, excess: float = 1.1) -> Shaped:
-    """H-infinity loop shaping of one attention mode: the weight says at which frequencies the loop transfer is large.
+    """Shape the loop of one mode by H-infinity: the weight says at which frequencies the loop transfer is large.
 
     Unlike `tune` it needs no search. It knows one mode; by `nu_gap` its margin covers the modes near it,
     and `performance(shaped.loop, spectrum)` tells what it does to all.
@@ -105,7 +105,7 @@ def loop_shaping(loop: Loop, a: float, weight: Any, *, excess: float = 1.1) -> S
 
 
 def _robust(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, excess: float) -> Any:
-    """(A, B, C, D) of K with positive feedback, and the largest eps."""
+    """Return (A, B, C, D) of K with positive feedback, and the largest eps."""
     if np.min(np.abs(np.linalg.eigvals(a) + 1)) < _EDGE:
         raise InputError("loop_shaping: the plant or the weight has a pole at z = -1")
     a, b, c, d = _to_axis(a, b, c, d)
@@ -128,12 +128,12 @@ def _robust(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, excess: 
 
 
 def _to_axis(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, ...]:
-    """G((1 + s)/(1 - s))."""
+    """Return G((1 + s)/(1 - s))."""
     inverse = np.linalg.inv(a + np.eye(len(a)))
     return inverse @ (a - np.eye(len(a))), math.sqrt(2) * inverse @ b, math.sqrt(2) * c @ inverse, d - c @ inverse @ b
 
 
 def _to_circle(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, ...]:
-    """G((z - 1)/(z + 1))."""
+    """Return G((z - 1)/(z + 1))."""
     inverse = np.linalg.inv(np.eye(len(a)) - a)
     return inverse @ (np.eye(len(a)) + a), math.sqrt(2) * inverse @ b, math.sqrt(2) * c @ inverse, d + c @ inverse @ b

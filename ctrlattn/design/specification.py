@@ -66,11 +66,11 @@ class Spec:
             raise InputError(f"a specification asks for at least one of {', '.join(MEASURES)}")
 
     def asked(self) -> dict[str, float]:
-        """The requirements that are there."""
+        """Return the requirements that are not None."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
 
     def slack(self, values: Any) -> dict[str, np.ndarray]:
-        """How far each requirement is met, from a mapping or object with its measures; negative where it is not."""
+        """Return how far each requirement is met, from a mapping or object with its measures; negative if missed."""
         slack = {}
         for name, limit in self.asked().items():
             value = np.asarray(values[name] if isinstance(values, dict) else getattr(values, name), dtype=float)
@@ -125,7 +125,7 @@ class Design:
         return min(self.slack, key=self.slack.__getitem__)
 
     def __repr__(self) -> str:
-        """The gains and a line for each requirement."""
+        """Return the gains and a line for each requirement."""
         worst, slack = self.performance.worst(), self.slack
         lines = [
             f"{name:20} {limit:10.4g} {worst[name]:10.4g} {slack[name]:9.1%}{'  binds' if name == self.binding else ''}"
@@ -138,5 +138,5 @@ class Design:
         return showing.as_html(repr(self))
 
     def plot(self, **options: Any) -> Any:
-        """The certificate: every mode against each limit; options as for `plots.certificate`."""
+        """Draw the certificate: every mode against each limit; options as for `plots.certificate`."""
         return showing.plot(self, **options)

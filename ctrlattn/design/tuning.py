@@ -50,7 +50,7 @@ def tune(
     curve: bool = True,
     seed: int = 0,
 ) -> Design:
-    """PID gains that meet a specification in every mode of a spectrum, by the largest common factor there is room for.
+    """Find PID gains that meet a specification in every mode of a spectrum, by the largest common factor that has room.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ class _Problem:
         return PID(*(given.get(term, 0.0) for term in "PID"), form=self.form, ema=self.ema)
 
     def measures(self, gains: np.ndarray, modes: np.ndarray, points: int) -> dict[str, np.ndarray]:
-        """Worst figures over the modes, (candidates,) each; `penalty` > 0 says how far from stable."""
+        """Return the worst figures over the modes, (candidates,) each; `penalty` > 0 says how far from stable."""
         num, alpha = plant(self.loop, (gains @ self.basis)[:, None, :], modes)
         p = mode_polynomial(num, self.den, alpha)
         penalty = np.max(np.log(np.clip(reflection(p), 1e-12, 1e12)), axis=-1)
@@ -182,13 +182,13 @@ class _Problem:
         return {"penalty": penalty, **{k: np.nan_to_num(v, nan=1e9, posinf=1e9) for k, v in figures.items()}}
 
     def objective(self, gains: np.ndarray, modes: np.ndarray, points: int, spec: Spec) -> np.ndarray:
-        """What is minimised, for gains (terms, candidates): minus the least slack, far above 0 where unstable."""
+        """Return the value to minimise for gains (terms, candidates): minus the least slack, large where unstable."""
         measured = self.measures(gains.T, modes, points)
         self.seen.append((gains.T.copy(), measured))
         return np.where(measured["penalty"] < 0, -_least(spec.slack(measured)), 1e3 + measured["penalty"])
 
     def search(self, seed: int, spec: Spec | None = None, generations: int = _GENERATIONS) -> _Candidate:
-        """Best gains, certified on all modes; rounds add the modes that fail."""
+        """Search the best gains, certified on all modes; rounds add the modes that fail."""
         from scipy.optimize import differential_evolution
 
         spec = spec or self.spec
@@ -218,14 +218,14 @@ class _Problem:
         return best
 
     def trade_off(self, best: _Candidate, most: int = 8) -> TradeOff:
-        """Margin against settling among all gains met on the way, the other requirements kept."""
+        """Return the margin against settling among all gains met on the way that keep the other requirements."""
         gains = np.vstack([g for g, _ in self.seen])
         measured = {k: np.concatenate([m[k] for _, m in self.seen]) for k in ("penalty", *MEASURES)}
         margin = "disk_margin" if self.spec.modulus_margin is None and self.spec.disk_margin else "modulus_margin"
         others = {k: v for k, v in self.spec.asked().items() if k not in (margin, "settling")}
 
         def meets_others(values: Any) -> np.ndarray:
-            """Whether the other requirements are met."""
+            """Tell whether the other requirements are met."""
             slack = Spec(**others).slack(values).values() if others else ()
             return np.all([np.asarray(v) >= 0 for v in slack], axis=0)
 
@@ -244,7 +244,7 @@ class _Problem:
 
 
 def _usual_bounds(loop: Loop | Passes, modes: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Where gains are looked for. Over passes the modes set the scale: P = 2/|w| is the most that one of them bears."""
+    """Return the bounds of the search. Over passes the modes set the scale: P = 2/|w| is the most that one bears."""
     if not isinstance(loop, Passes):
         return BOUNDS
     largest = float(np.max(np.abs(pull(modes, loop.recall)))) or 1.0
@@ -252,7 +252,7 @@ def _usual_bounds(loop: Loop | Passes, modes: np.ndarray) -> dict[str, tuple[flo
 
 
 def _least_recall(problem: _Problem, most: float, seed: int) -> tuple[_Problem, _Candidate]:
-    """The problem with the least recall at which gains were found, and these; with the most recall where none were."""
+    """Return the problem with the least recall that has gains, and these; without any, that with the most recall."""
     passes = problem.loop
     assert isinstance(passes, Passes)
     highest = Passes(recall=most).recall
@@ -277,7 +277,7 @@ def _least_recall(problem: _Problem, most: float, seed: int) -> tuple[_Problem, 
 
 
 def _reachable(problem: _Problem, recall: float) -> bool:
-    """Whether the odd-number limit leaves room.
+    """Tell whether the odd-number limit leaves room.
 
     A part of a spectrum may lie wholly beyond the edge, and a gain below 0 would hold it and lose all the rest. Such
     gains are looked for where bounds of the caller ask for them.
@@ -302,19 +302,19 @@ def _terms(terms: str) -> str:
 
 
 def _least(slack: dict[str, np.ndarray]) -> np.ndarray:
-    """The least slack; beyond _MOST the mean breaks the tie."""
+    """Return the least slack; beyond _MOST the mean breaks the tie."""
     stacked = np.stack([np.minimum(np.asarray(v, dtype=float), _MOST) for v in slack.values()])
     return np.min(stacked, axis=0) + 1e-3 * np.mean(np.clip(stacked, -1, 1), axis=0) * (np.min(stacked, axis=0) >= 0)
 
 
 def _worst_modes(measured: Performance, spec: Spec) -> np.ndarray:
-    """The worst mode of each requirement, and the least stable one."""
+    """Return the worst mode of each requirement, and the least stable one."""
     at = [int(np.argmin(slack)) for slack in spec.slack(measured).values()]
     return measured.a[[*at, int(np.argmax(measured.radius))]]
 
 
 def _front(gains: np.ndarray, margin: np.ndarray, settling: np.ndarray, most: int) -> np.ndarray:
-    """For each settling time the gains of the largest margin, where no shorter time has as large a one."""
+    """Return, for each settling time, the gains of the largest margin, where no shorter time has as large a one."""
     front, best = [], 0.0
     for i in np.lexsort((-margin, np.ceil(settling))):
         if margin[i] > best + 1e-3:
@@ -326,7 +326,7 @@ def _front(gains: np.ndarray, margin: np.ndarray, settling: np.ndarray, most: in
 
 
 def _infeasible(problem: _Problem, nearest: _Candidate, seed: int) -> InfeasibleError:
-    """What the best gains do not meet, and which requirements bind: those without which the rest can be met."""
+    """Return the error with what the best gains miss and which requirements bind: without those the rest is met."""
     asked = problem.spec.asked()
     slack = {name: float(value) for name, value in problem.spec.slack(nearest.worst).items()}
     binding = [name for name, value in slack.items() if value <= max(min(slack.values()) + 0.05, 1e-3)]

@@ -193,7 +193,7 @@ def _fields(record: np.ndarray) -> dict[str, Any]:
 
 
 def _value(key: str, value: Any) -> Any:
-    """A variable of the file as `of_parts` takes it: names as texts, polynomials as lists, matrices as they are."""
+    """Return a variable of the file as `of_parts` takes it: names are texts, polynomials lists, matrices stay."""
     if key in _NAMES:
         return ["".join(map(str, np.ravel(cell))) for cell in np.asarray(value).flat]
     if key == "name":
@@ -206,7 +206,7 @@ def _value(key: str, value: Any) -> Any:
 
 
 def _script(system: System) -> bytes:
-    """Assignments with 17 digits, which read back as the same doubles."""
+    """Return assignments with 17 digits, which read back as the same doubles."""
     name = system.name
     lines = [
         f"% {name}: x' = A x + B u, y = C x + D u; written by ctrlattn {__version__} for MATLAB and GNU Octave.",

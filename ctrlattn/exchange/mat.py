@@ -103,7 +103,7 @@ def _require_array(array: Element, order: str, depth: int) -> None:
 
 
 def _require_parts(kind: int, is_complex: bool, size: int, parts: list[Element], order: str, depth: int) -> None:
-    """The parts behind the name: numbers, or arrays inside."""
+    """Raise InputError unless the parts behind the name are numbers or arrays inside."""
     if kind in (_CELL, _STRUCT, _OBJECT):
         head = parts[: {_CELL: 0, _STRUCT: 2, _OBJECT: 3}[kind]]
         fields = 1

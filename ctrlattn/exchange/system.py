@@ -82,11 +82,11 @@ class System:
         return any(np.iscomplexobj(m) and bool(np.any(m.imag)) for m in self.matrices)
 
     def response(self, omega: Any) -> np.ndarray:
-        """G(e^{iw}) at the frequencies omega in radians a sample, (p, m, n_omega)."""
+        """Return G(e^{iw}) at the frequencies omega in radians a sample, (p, m, n_omega)."""
         return boundary_values(*self.matrices, np.atleast_1d(np.asarray(omega, dtype=float)), continuous=False)
 
     def to_control(self) -> Any:
-        """The control.StateSpace with these names.
+        """Return the control.StateSpace with these names.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class System:
 
 
 def as_system(given: Any, *, a: complex | None = None, part: Part = "closed", name: str = "G") -> System:
-    """Whatever describes a discrete linear system, as a System.
+    """Return anything that describes a discrete linear system as a System.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ _TIMES = ("dt", "Ts", "ts", "tsam")
 
 
 def of_parts(parts: Mapping[str, Any], name: str) -> System:
-    """A System from named parts: A, B, C, D; num, den; or z, p, k; with dt or Ts, and names where there are any.
+    """Return a System from named parts: A, B, C, D; num, den; or z, p, k; with dt or Ts, and names where there are any.
 
     Raises
     ------
@@ -207,7 +207,7 @@ def _labels(key: str, given: Any) -> tuple[str, ...]:
 
 
 def _of_fraction(num: Any, den: Any) -> tuple[np.ndarray, ...]:
-    """The matrices of num/den: a cascade of its exact roots, or the companion form of complex coefficients."""
+    """Return the matrices of num/den: a cascade of its exact roots, or the companion form of complex coefficients."""
     import control
 
     tops, bottoms = _polynomials(num), _polynomials(den)
@@ -229,7 +229,7 @@ def _of_fraction(num: Any, den: Any) -> tuple[np.ndarray, ...]:
 
 
 def _polynomials(given: Any) -> list[np.ndarray]:
-    """The polynomials of a transfer function: one, or one for each entry of nested lists."""
+    """Return the polynomials of a transfer function: one, or one for each entry of nested lists."""
     rows = list(given) if isinstance(given, list | tuple) else list(np.atleast_1d(given))
     if all(np.isscalar(entry) or (isinstance(entry, np.ndarray) and not entry.ndim) for entry in rows):
         return [np.asarray(rows)]
@@ -281,7 +281,7 @@ def _of_dlti(system: Any, name: str) -> System:
 
 
 def _sampling_time(dt: Any) -> float:
-    """dt as a number; a continuous system has 0, and True is a time that nobody says."""
+    """Return dt as a number; a continuous system has 0, and True is a time that nobody says."""
     if dt is True or (isinstance(dt, np.bool_) and bool(dt)):
         return UNKNOWN_TIME
     array = np.asarray(dt)

@@ -31,7 +31,7 @@ class Sides(NamedTuple):
 
 @numba.njit(**KERNEL, fastmath=_FAST, error_model="numpy")
 def responses(sides, w):
-    """G at each frequency, (m, outputs, inputs); D at an infinite one, not finite at a pole."""
+    """Return G at each frequency, (m, outputs, inputs); D at an infinite one, not finite at a pole."""
     outputs, inputs = sides.d.shape
     values = np.empty((len(w), outputs, inputs), np.complex128)
     memory = memory_of(sides)
@@ -45,8 +45,8 @@ def responses(sides, w):
 
 @numba.njit(**KERNEL, error_model="numpy")
 def circle_grid(poles, base, offsets):
-    """(frequencies in [0, pi]: those of `base`, and about each pole at `offsets` of its distance from the circle; the
-    least of these distances; the angle there). Reference: `ctrlattn.stability.robustness.level_sets`."""
+    """Return (frequencies in [0, pi]: those of `base`, and about each pole at `offsets` of its distance from the
+    circle; the least of these distances; the angle there). Reference: `ctrlattn.stability.robustness.level_sets`."""
     w, count, nearest, beside = np.empty(len(base) + len(poles) * len(offsets)), len(base), np.inf, 0.0
     for k in range(count):
         w[k] = base[k]
@@ -64,7 +64,7 @@ def circle_grid(poles, base, offsets):
 
 @numba.njit(**KERNEL, error_model="numpy")
 def climbed(sides, w, climbs):
-    """(sigma_max, frequency): the highest point of a grid in any order, and from there the tops of parabolas.
+    """Return (sigma_max, frequency): the highest point of a grid in any order, and from there the tops of parabolas.
 
     Two inputs or outputs at most. Reference: `ctrlattn.stability.robustness.norms`.
     """
@@ -101,7 +101,7 @@ def climbed(sides, w, climbs):
 
 @numba.njit(**INLINED)
 def _largest_gain(re, im):
-    """sigma_max of one response, in closed form; inf where it is not finite."""
+    """Return sigma_max of one response, in closed form; inf where it is not finite."""
     outputs, inputs = re.shape
     unit = 0.0
     for p in range(outputs):
@@ -153,7 +153,7 @@ def _subtract(x_re, x_im, k_re, k_im, v_re, v_im, count):
 
 @numba.njit(**INNER)
 def point(w, sides):
-    """(side, real, imaginary part of the point less the one that H stands about)."""
+    """Return (side, real, imaginary part of the point less the one that H stands about)."""
     if sides == 1:
         return 0, 0.0, w
     if np.cos(w) >= 0:
@@ -248,7 +248,7 @@ _by_address = called_by_address("respond", int(_respond.address or 0))
 
 @numba.njit(**KERNEL)
 def respond(sides, w, memory):
-    """One point, left in `memory.y`."""
+    """Compute the response at one point into `memory.y`."""
     count, n, _ = sides.columns.shape
     outputs, inputs = sides.d.shape
     _by_address(

@@ -96,7 +96,7 @@ def sweep(
 def _hold_first(
     x: np.ndarray, sums: np.ndarray, states: np.ndarray, predictions: np.ndarray | None, scaling: Scaling | None
 ) -> None:
-    """Token 0 as it is: after every pass, and in every sum; plain, since it is one token whatever the length."""
+    """Keep token 0 as it is, after every pass and in every sum; plain code, since it is one token for any length."""
     token = x[:, 0].astype(np.float64)
     states[:, :, 0] = x[:, 0]
     if predictions is not None:
@@ -107,7 +107,7 @@ def _hold_first(
 
 
 def _threads() -> int:
-    """Cores that this process may use; OMP_NUM_THREADS lowers the number, as for every numerical library."""
+    """Return how many cores this process may use; OMP_NUM_THREADS lowers it, as for every numerical library."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     return max(1, min(available, int(asked) if asked.isdigit() else available))
@@ -118,7 +118,7 @@ def _sweep_batch(
     rows, work, place, x, sums, states, predictions, control, weight, skip, feedback, power, eps, pre, start, first,
     plain,
 ):  # fmt: skip
-    """One sequence after the other; rows of zeros frame the sums, for the steps in which a token begins or ends.
+    """Sweep one sequence after the other; rows of zeros frame the sums, for the steps in which a token begins or ends.
 
     `place` counts the rows: looked up, the compiler tests three rows for overlap, not the range of all steps, which
     does overlap. `plain` is True where there is no norm, else None: only a branch on None is left out when this is
@@ -146,7 +146,7 @@ def _sweep_batch(
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 def _two_plain_tokens(x, b, i, rows, place, work, states, predictions, control, skip, feedback, index):
-    """Without a norm nothing waits: both tokens in the same pass, the second with the first already in the sum.
+    """Take two tokens through each pass at once, the second with the first in the sum: without a norm none waits.
 
     Where no pass between is asked for, three passes are done while the tokens are at hand.
     """
@@ -202,7 +202,7 @@ def _two_plain_tokens(x, b, i, rows, place, work, states, predictions, control, 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, inline="always")
 def _pass(total, token_0, token_1, skip, gain_0, gain_1, enters):
-    """One feature of two tokens through one pass: (its sum, both tokens)."""
+    """Take one feature of two tokens through one pass, and return (its sum, both tokens)."""
     token_0 = skip * token_0 + gain_0 * total
     total += token_0
     token_1 = skip * token_1 + gain_1 * total
@@ -213,7 +213,7 @@ def _pass(total, token_0, token_1, skip, gain_0, gain_1, enters):
 def _two_tokens(
     x, b, i, rows, place, work, states, predictions, control, weight, skip, feedback, power, eps, pre, index
 ):  # fmt: skip
-    """Token i of sequence b and the one behind it through all passes, the second one pass later.
+    """Take token i of sequence b and the one behind it through all passes, the second one pass later.
 
     In step p the first one ends pass p - 1 (scale it, add it to that pass's sum) and begins pass p (compare it with the
     mean of that pass). Row p + 2 of `rows` is the sum of pass p. The last token may be alone.
@@ -278,7 +278,7 @@ def _two_tokens(
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _factors(square, power, eps, pre, unit):
-    """(what a token is multiplied by, what it enters the sum with beside that)."""
+    """Return (the factor of a token, the factor with which it enters the sum beside that)."""
     if power is None:
         return unit, unit
     scale = unit / np.sqrt(power * square + eps)

@@ -27,16 +27,16 @@ class _Teller(Listener):
             notice(WORDS)
 
     def on_end(self, event: Event) -> None:
-        """The end of a compilation brings no line."""
+        """Say nothing at the end of a compilation."""
 
 
 def is_of_this_room(data: Any) -> bool:
-    """Whether what numba says of a compilation is about a kernel of this package."""
+    """Tell whether a compilation that numba reports is that of a kernel of this package."""
     function = getattr((data or {}).get("dispatcher"), "py_func", None)
     return getattr(function, "__module__", "").startswith(f"{_ROOM}.")
 
 
 @cache
 def watch() -> None:
-    """From now on the first compilation in this process is told; a second call changes nothing."""
+    """Tell the first compilation in this process from now on; a second call changes nothing."""
     register("numba:compile", _Teller())

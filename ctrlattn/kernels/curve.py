@@ -27,7 +27,7 @@ _GOLDEN = (3 - 5**0.5) / 2
 
 @numba.njit(**KERNEL)
 def searched(sides, start, end):
-    """(w, L, number of them, min |1 + L|, where): w = 0 and the end, zeros of Im L, so many, then those of |L| - 1.
+    """Return (w, L, number of them, min |1 + L|, where): w = 0, the end, zeros of Im L, so many, then of |L| - 1.
 
     `start` is an ascending grid inside (0, end), which may hold a point again and again.
     """
@@ -48,7 +48,7 @@ def searched(sides, start, end):
 
 @numba.njit(**INNER, error_model="numpy")
 def _look(sides, w, memory, point):
-    """A point: Im L/|L| over sin w (over w/(1 + w^2) in continuous time), (|L| - 1)/(|L| + 1), |1 + L|, and w itself.
+    """Return a point: Im L/|L| over sin w (over w/(1 + w^2) if continuous), (|L| - 1)/(|L| + 1), |1 + L|, and w itself.
 
     The first two are 0 within rounding. Returns L.
     """
@@ -68,8 +68,8 @@ def _look(sides, w, memory, point):
 
 @numba.njit(**KERNEL, error_model="numpy")
 def refined(sides, start, end, memory):
-    """Points (m, 4) as of `_look`, from w = 0 to the end: steps of the grid `start` inside are halved where a sign
-    change may hide.
+    """Return points (m, 4) as of `_look`, from w = 0 to the end: steps of the grid `start` inside are halved where a
+    sign change may hide.
 
     Reference: `boundary_search.samples`.
     """
@@ -135,7 +135,7 @@ def _longer(points):
 
 @numba.njit(**INNER)
 def _hidden(left, middle, right):
-    """(may the function cross zero between the three points, unseen; curvature), as in `boundary_search`."""
+    """Tell whether a function may cross zero unseen between three points, and its curvature; see `boundary_search`."""
     curvature, slope = abs(left - 2 * middle + right), abs(left - right)
     if left * middle < 0 or middle * right < 0:
         return 2 * curvature > slope, curvature
@@ -145,7 +145,7 @@ def _hidden(left, middle, right):
 
 @numba.njit(**KERNEL)
 def zeros(sides, points, which, memory):
-    """Zeros inside the boundary of one of the first two functions: polished sign changes, and where it touches zero.
+    """Return the zeros inside the boundary of one of the first two functions: polished sign changes and touched zeros.
 
     Reference: `boundary_search.zeros`.
     """
@@ -178,7 +178,7 @@ def zeros(sides, points, which, memory):
 
 @numba.njit(**INNER, error_model="numpy")
 def _polished(sides, which, a, b, fa, fb, memory, work):
-    """The zero in a bracket, by inverse quadratic steps where they are safe, by halves where not.
+    """Return the zero in a bracket, by inverse quadratic steps where they are safe, by halves where not.
 
     Chandrupatla, Adv. Eng. Software 28 (1997) 145.
     """
@@ -208,7 +208,7 @@ def _polished(sides, which, a, b, fa, fb, memory, work):
 
 @numba.njit(**KERNEL)
 def closest(sides, points, memory):
-    """(min |1 + L|, frequency) from points that ascend: the lowest, and every dip that is next to it."""
+    """Return (min |1 + L|, frequency) from points that ascend: the lowest, and every dip that is next to it."""
     work, first = np.empty(4), 0
     for k in range(1, len(points)):
         first = k if points[k, 2] < points[first, 2] else first
@@ -231,7 +231,7 @@ def closest(sides, points, memory):
 
 @numba.njit(**INNER)
 def _dip(sides, low, middle, high, memory, work):
-    """The same between two frequencies: the lowest of a few parts on either side, and from there a descent."""
+    """Return (min |1 + L|, frequency) between two frequencies: the lowest of a few parts each side, then a descent."""
     lowest, at, left, right = np.inf, middle, low, high
     for k in range(2 * _PARTS + 1):
         share = k / _PARTS
@@ -246,7 +246,7 @@ def _dip(sides, low, middle, high, memory, work):
 
 @numba.njit(**INNER, error_model="numpy")
 def _descended(sides, left, right, lowest, at, memory, work):
-    """The lowest point of a bracket: tops of parabolas through the three lowest points, golden sections elsewhere.
+    """Return the lowest point of a bracket: tops of parabolas through the three lowest points, else golden sections.
 
     Brent, Algorithms for Minimization without Derivatives, 1973, chapter 5.
     """

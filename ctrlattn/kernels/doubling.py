@@ -14,7 +14,7 @@ _EPS = float(np.finfo(float).eps)
 
 @numba.njit(**KERNEL, fastmath=_FAST, error_model="numpy")
 def squares(a, most):
-    """(A, A^2, A^4 ..., (k, n, n); their sizes; whether the next one overflows), until they vanish.
+    """Return (A, A^2, A^4 ..., (k, n, n); their sizes; whether the next one overflows), until they vanish.
 
     Sizes are roots of sums of squares. There are `most` of them at most.
     """
@@ -42,7 +42,7 @@ def squares(a, most):
 
 @numba.njit(**KERNEL, fastmath=_FAST, error_model="numpy")
 def factor(b, powers):
-    """(F, lower triangular (n, n); whether the last steps vanish), from the squares of A."""
+    """Return (F, lower triangular (n, n); whether the last steps vanish), from the squares of A."""
     n = len(b)
     f, step = np.zeros((n, n)), np.zeros((n, n))
     for j in range(b.shape[1]):
@@ -71,7 +71,7 @@ def factor(b, powers):
 
 @numba.njit(**INNER)
 def _rank(f):
-    """Columns up to the last that is not zero."""
+    """Return the number of columns up to the last that is not zero."""
     n = len(f)
     for j in range(n - 1, -1, -1):
         for i in range(j, n):
@@ -82,7 +82,7 @@ def _rank(f):
 
 @numba.njit(**INNER, fastmath=_FAST, error_model="numpy")
 def _join(f, step, count):
-    """F of F F* + S S*, S the first columns of `step`, in place: a reflection for each row takes S out of it.
+    """Return F of F F* + S S*, S the first columns of `step`, in place: a reflection for each row takes S out of it.
 
     A reflection turns one column of F and all of S, so that what it reads of each row lies in one piece.
     """
@@ -114,7 +114,7 @@ def _join(f, step, count):
 
 @numba.njit(**KERNEL, fastmath=_FAST)
 def bounded(residual, powers, tails, enough):
-    """A bound of ||R + A R A* + ...||_F for a symmetric R: as few terms are summed as bring it to `enough`.
+    """Return a bound of ||R + A R A* + ...||_F for a symmetric R; as few terms are summed as bring it to `enough`.
 
     `tails` bounds, for each k, the sum of all ||A^(m 2^k)||^2; a sum without an end is its own bound.
     """

@@ -17,7 +17,7 @@ _TINY = 1e-300  # a root below it is at 0
 
 @numba.njit(**KERNEL, error_model="numpy")
 def first_points(poles, continuous, per_decade, middle, offsets, seeds, beside):
-    """Frequencies inside the boundary, in no order: from both ends in steps of a decade, about each pole at
+    """Return frequencies inside the boundary, in no order: from both ends in steps of a decade, about each pole at
     `offsets` of its distance from the boundary, and by the shares `beside` off what the pencils suggest."""
     low, high, end = 1.0, 1.0, np.pi
     for pole in poles:
@@ -72,7 +72,7 @@ def first_points(poles, continuous, per_decade, middle, offsets, seeds, beside):
 
 @numba.njit(**KERNEL, error_model="numpy")
 def suggested(a, b, c, d, continuous, near, nearer):
-    """(frequencies near which L is real or |L| = 1, whether QZ converged): from two pencils of L and its adjoint.
+    """Return (frequencies near which L is real or |L| = 1, whether QZ converged), by two pencils of L and its adjoint.
 
     A real L is an eigenvalue of the first one as far as `near` says, and |L| = 1 of the second as far as `nearer` does.
     """
@@ -119,7 +119,7 @@ def suggested(a, b, c, d, continuous, near, nearer):
 
 @numba.njit(**INNER, error_model="numpy")
 def _of_real_axis(x, y, continuous, near):
-    """The frequency of (z - 1)/(z + 1) = i tan(w/2), or of s; -1 where it is none."""
+    """Return the frequency of (z - 1)/(z + 1) = i tan(w/2), or of s; -1 where it is none."""
     size = math.hypot(x, y)
     if not (math.isfinite(size) and y > 0 and abs(x) <= near * size):
         return -1.0
@@ -128,7 +128,7 @@ def _of_real_axis(x, y, continuous, near):
 
 @numba.njit(**INNER, error_model="numpy")
 def _of_circle(re, im, bottom, continuous, near, norm):
-    """The frequency of (re + i im)/bottom; -1 where it is none."""
+    """Return the frequency of (re + i im)/bottom; -1 where it is none."""
     size = math.hypot(re, im)
     if continuous:
         if not abs(bottom) > 1e-14 * math.hypot(size, bottom):

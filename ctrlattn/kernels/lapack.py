@@ -29,7 +29,7 @@ _SMALL = 1e-100  # LAPACK scales matrices of such entries, and does not scale th
 
 
 def called_by_address(name: str, address: int, *, informs: bool = True) -> Any:
-    """What compiled code calls to reach the machine code at an address, whose arguments are addresses, `info` last.
+    """Return what compiled code calls to reach machine code at an address; arguments are addresses, `info` the last.
 
     An array stands for its first entry, and (array, k) for its entry k in memory. BLAS has no `info`.
     """
@@ -55,7 +55,7 @@ def called_by_address(name: str, address: int, *, informs: bool = True) -> Any:
 
 
 def _place(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """Where the code finds an argument: entries of an array, a number, an integer of 32 bits, or a letter."""
+    """Return the place where the code finds an argument: entries of an array, a number, an int32, or a letter."""
     if isinstance(kind, types.Tuple):
         array, offset = cgutils.unpack_tuple(builder, value)
         return builder.gep(_place(context, builder, kind.types[0], array), [offset])
@@ -88,7 +88,7 @@ zgesvd = _routine("zgesvd")
 
 @numba.njit(**KERNEL)
 def is_moderate(a):
-    """Whether the largest entry of a real matrix is a number in the middle of the floats, or the matrix is empty."""
+    """Tell whether the largest entry of a real matrix lies in the middle of the floats, or the matrix is empty."""
     largest, finite = 0.0, True
     for i in range(a.shape[0]):
         for j in range(a.shape[1]):

@@ -13,8 +13,8 @@ from ctrlattn.kernels.lapack import BLOCK, KERNEL, NO, TURNED, dgeev, dgemm, dge
 
 @numba.njit(**KERNEL, error_model="numpy")
 def crossings_about(sign, a, c, b, d, level, near, sound):
-    """(frequencies, condition) from G(z (1 + s)/(1 - s)) for z = 1 or -1, as `sign` says; the condition is that of the
-    map and of I - D'D/level^2, infinite where LAPACK has no answer. Beyond `sound` no frequency is looked for.
+    """Return (frequencies, condition) from G(z (1 + s)/(1 - s)) for z = 1 or -1, as `sign` says; the condition is that
+    of the map and of I - D'D/level^2, infinite where LAPACK has no answer. Beyond `sound` no frequency is looked for.
 
     What stands in memory row by row is, column by column, the system of A', C', B', D', whose singular values are the
     same: LAPACK and BLAS are given that one. Their calls compile in a tenth of the time of the loops that they are.

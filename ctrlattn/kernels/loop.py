@@ -13,7 +13,7 @@ from ctrlattn.kernels.lapack import BLOCK, KERNEL, NO, dgeev, is_moderate, zgeev
 
 @numba.njit(**KERNEL)
 def plain_values(a, b, c, d, w, continuous):
-    """L by one plain solve for each frequency, which shares no step with the Hessenberg form; infinite at a pole."""
+    """Return L by one plain solve a frequency, which shares no step with the Hessenberg form; infinite at a pole."""
     n, response = len(a), np.empty(len(w), np.complex128)
     shifted, x, pivots = np.empty((n, n), np.complex128), np.empty(n, np.complex128), np.empty(n, np.int32)
     for k in range(len(w)):
@@ -37,8 +37,8 @@ def plain_values(a, b, c, d, w, continuous):
 
 @numba.njit(**KERNEL, error_model="numpy")
 def largest_growth(a, b, c, d, gains, continuous):
-    """Of the poles of 1 + K L = 0 for each complex gain K: |z| - 1, or Re s relative to the largest; nan where LAPACK
-    has no answer, and -inf where the loop is not well posed."""
+    """Return of the poles of 1 + K L = 0 for each complex gain K: |z| - 1, or Re s relative to the largest; nan where
+    LAPACK has no answer, and -inf where the loop is not well posed."""
     n, growth, room = len(a), np.empty(len(gains)), (2 + BLOCK) * len(a)
     re, im, real = np.empty(n), np.empty(n), np.empty((n, n))
     turned, poles = np.empty((n, n), np.complex128), np.empty(n, np.complex128)

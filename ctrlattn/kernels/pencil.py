@@ -15,7 +15,7 @@ _SWEEPS = 6  # of the balancing of a pencil
 
 @numba.njit(**KERNEL)
 def balance_pencil(left, right):
-    """Both matrices in place, by powers of two: QZ rounds relative to the largest entry."""
+    """Balance both matrices in place, by powers of two: QZ rounds relative to the largest entry."""
     n = len(left)
     sizes, rows, columns = np.empty((n, n)), np.ones(n), np.ones(n)
     for i in range(n):
@@ -43,5 +43,5 @@ def balance_pencil(left, right):
 
 @numba.njit(**INNER)
 def _inverse_root(square):
-    """The power of two next to 1/sqrt(square); 1 of 0."""
+    """Return the power of two next to 1/sqrt(square); 1 of 0."""
     return math.ldexp(1.0, -round(math.log2(square) / 2)) if 0 < square < math.inf else 1.0

@@ -16,7 +16,7 @@ UNCLEAR = -1
 
 @numba.njit(**KERNEL, error_model="numpy")
 def clear_poles(a, continuous, clear):
-    """(1: all inside, 0: one is not, UNCLEAR; the poles) of a matrix (n, n) without zero blocks.
+    """Return (1: all inside, 0: one is not, UNCLEAR; the poles) of a matrix (n, n) without zero blocks.
 
     `clear` is the distance from the boundary, and of the matrix there from a singular one, in roundings of A.
     """

@@ -14,7 +14,7 @@ from ctrlattn.kernels.lapack import BLOCK, KERNEL, NO, TURNED, dgemm, zgemm, zge
 
 @numba.njit(**KERNEL, error_model="numpy")
 def moved(a, b, c, d, w, continuous):
-    """(how far |dA| = |z| + |A| moves G at most, Frobenius; sigma_max(G), from the outputs; whether zI - A is regular).
+    """Return (how far |dA| = |z| + |A| moves G at most, Frobenius; sigma_max(G), by the outputs; is zI - A regular).
 
     On the circle A and z stand for what is left of them beside 1 or -1, whichever is nearer.
     """

@@ -11,7 +11,7 @@ INSIDE, OUTSIDE, UNSURE = 0, 1, 2
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def verdicts(fixed, slope, alpha, near):
-    """Where the roots of fixed_i - alpha_j slope lie: inside the circle, not all inside, or too near it to say.
+    """Tell where the roots of fixed_i - alpha_j slope lie: inside the circle, not all inside, or too near it to say.
 
     Parameters
     ----------

@@ -30,20 +30,20 @@ class Parts(NamedTuple):
 
 
 def parts(matrix: np.ndarray) -> Parts:
-    """A matrix in two real ones; the imaginary part of a real matrix is empty."""
+    """Return a matrix as two real ones; the imaginary part of a real matrix is empty."""
     if np.iscomplexobj(matrix):
         return Parts(np.ascontiguousarray(matrix.real), np.ascontiguousarray(matrix.imag))
     return Parts(np.ascontiguousarray(matrix), np.empty((0, 0)))
 
 
 def repeated(right: Parts, count: int) -> Parts:
-    """The same right-hand sides (n, columns) for each of `count` shifts."""
+    """Return the same right-hand sides (n, columns) for each of `count` shifts."""
     re = np.repeat(right.re[:, :, None], count, axis=2)
     return Parts(re, np.repeat(right.im[:, :, None], count, axis=2) if right.im.size else np.zeros_like(re))
 
 
 def times(matrix: Parts, rows: slice, columns: slice, x: Parts) -> Parts:
-    """matrix[rows, columns] x for all columns and shifts of x at once."""
+    """Return matrix[rows, columns] x for all columns and shifts of x at once."""
     re, im = (part.reshape(len(part), -1) for part in x)
     block = matrix.re[rows, columns]
     out_re, out_im = block @ re, block @ im
@@ -55,7 +55,7 @@ def times(matrix: Parts, rows: slice, columns: slice, x: Parts) -> Parts:
 
 
 def solve_triangular(t: Parts, shifts: np.ndarray, right: Parts) -> None:
-    """(z_s I - T) x_s = right_s; `right`, (n, columns, shifts), is overwritten with x; inf or nan at a pole."""
+    """Solve (z_s I - T) x_s = right_s; `right`, (n, columns, shifts), is overwritten with x; inf or nan at a pole."""
     n = len(t.re)
     z_re, z_im = np.ascontiguousarray(shifts.real), np.ascontiguousarray(shifts.imag)
     for top in range((n - 1) // BLOCK * BLOCK, -1, -BLOCK):
@@ -70,7 +70,7 @@ def solve_triangular(t: Parts, shifts: np.ndarray, right: Parts) -> None:
 
 
 def solve_hessenberg(h: Parts, shifts: np.ndarray, right: Parts) -> Parts:
-    """x of (z_s I - H) x_s = right_s, (n, columns, shifts); `right` is lost. A singular shift gives inf or nan.
+    """Solve (z_s I - H) x_s = right_s, (n, columns, shifts); `right` is lost. A singular shift gives inf or nan.
 
     Column 0 of the work arrays is the rotated column of zI - H that still waits, the others are right-hand sides.
     """
@@ -101,8 +101,8 @@ def solve_hessenberg(h: Parts, shifts: np.ndarray, right: Parts) -> Parts:
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 def _triangular_block(t_re, t_im, z_re, z_im, x_re, x_im):
-    """Rows of one diagonal block, from the last to the first; the row that is known is copied, so that no row that is
-    written can overlap it."""
+    """Solve the rows of one diagonal block, from the last to the first; the row that is known is copied, so that no row
+    that is written can overlap it."""
     n, columns, count = x_re.shape
     row_re, row_im = np.empty((columns, count)), np.empty((columns, count))
     for i in range(n - 1, -1, -1):
@@ -137,7 +137,7 @@ def _triangular_block(t_re, t_im, z_re, z_im, x_re, x_im):
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 def _hessenberg_block(h_re, h_im, top, stop, z_re, z_im, w_re, w_im, a_re, a_im, d_re, d_im):
-    """Rotations that clear (i, i-1) for i = stop-1 .. top, applied to the rows of the block; row i keeps its y."""
+    """Apply rotations that clear (i, i-1), i = stop-1 .. top, to the rows of the block; row i keeps its y."""
     _, width, count = w_re.shape
     r_re, r_im = np.empty(count), np.empty(count)
     ar, ai, dr, di = np.empty(count), np.empty(count), np.empty(count), np.empty(count)
@@ -178,7 +178,7 @@ def _hessenberg_block(h_re, h_im, top, stop, z_re, z_im, w_re, w_im, a_re, a_im,
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 def _accumulate(top, stop, w_re, w_im, a_re, a_im, d_re, d_im, out_re, out_im, last_re, last_im):
-    """What the rotations of a block do above it, as coefficients of columns top-1 .. stop-2 and of the waiting one."""
+    """Return a block's rotations above it as coefficients of columns top-1 .. stop-2 and of the waiting one."""
     _, width, count = w_re.shape
     for c in range(width):
         for s in range(count):
@@ -200,7 +200,7 @@ def _accumulate(top, stop, w_re, w_im, a_re, a_im, d_re, d_im, out_re, out_im, l
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 def _apply(top, z_re, z_im, w_re, w_im, above_re, above_im, first_re, first_im, last_re, last_im):
-    """Rows above the block: w_c + (coefficient of the waiting column) v - H coefficients, and z on row top - 1."""
+    """Update the rows above the block: w_c + (coefficient of the waiting column) v - H coefficients; z on row top-1."""
     _, width, count = w_re.shape
     v_re, v_im = np.empty(count), np.empty(count)
     for j in range(top):
@@ -220,7 +220,7 @@ def _apply(top, z_re, z_im, w_re, w_im, above_re, above_im, first_re, first_im, 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 def _back(w_re, w_im, a_re, a_im, d_re, d_im, x_re, x_im):
-    """From y of the triangular system to x: the rotations in the other direction."""
+    """Go from y of the triangular system to x: the rotations in the other direction."""
     n, width, count = w_re.shape
     for c in range(1, width):
         for s in range(count):
@@ -244,7 +244,7 @@ def _back(w_re, w_im, a_re, a_im, d_re, d_im, x_re, x_im):
 def largest_eigenvalue(
     apply: Callable[[Parts, np.ndarray], Parts], start: Parts, rtol: float, steps: int
 ) -> np.ndarray:
-    """Largest eigenvalue of a Hermitian positive operator for each shift, (shifts,), by Lanczos without a stored basis.
+    """Return the largest eigenvalue of a positive Hermitian operator, (shifts,), by Lanczos without a stored basis.
 
     apply(q, which) takes the vectors of the shifts `which`; start: (n, 1, shifts) of norm 1. A shift is done when its
     square root changes by less than `rtol` twice in a row, and leaves when a quarter of the others are done too.
@@ -275,7 +275,7 @@ def largest_eigenvalue(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _orthogonalise(w_re, w_im, q_re, q_im, p_re, p_im, last, alpha, beta):
-    """w <- (w - alpha q - last p)/beta with alpha = <q, w>, beta the norm, for each shift."""
+    """Set w <- (w - alpha q - last p)/beta with alpha = <q, w> and the norm beta, for each shift."""
     n, _, count = w_re.shape
     for s in range(count):
         alpha[s] = 0.0
@@ -302,7 +302,7 @@ def _orthogonalise(w_re, w_im, q_re, q_im, p_re, p_im, last, alpha, beta):
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def largest_of_tridiagonal(alpha, beta):
-    """Largest eigenvalue of the symmetric tridiagonal matrices (k, shifts), (k - 1, shifts), by bisection.
+    """Return the largest eigenvalue of symmetric tridiagonal matrices (k, shifts), (k - 1, shifts), by bisection.
 
     Reference: np.linalg.eigvalsh of each.
     """

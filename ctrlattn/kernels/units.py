@@ -16,7 +16,7 @@ _SMALLEST = -1000  # exponent of what counts as zero
 
 @numba.njit(**KERNEL, error_model="numpy")
 def in_equal_units(a, b, c, rate):
-    """(D^-1 A D/rate, D^-1 B/rate, C D), D in powers of two: rows and columns of the system are of equal size.
+    """Return (D^-1 A D/rate, D^-1 B/rate, C D), D in powers of two: rows and columns of the system are of equal size.
 
     One input and one output.
     """
@@ -38,7 +38,7 @@ def in_equal_units(a, b, c, rate):
 
 @numba.njit(**INLINED)
 def _state_scaling(a, b, c, b_unit, c_unit, scale):
-    """The diagonal of D over its last entry, which is that of inputs and outputs, in `scale` (n + 1,)."""
+    """Write the diagonal of D over its last entry, which is that of inputs and outputs, into `scale` (n + 1,)."""
     n = len(a)
     sizes = np.zeros((n + 1, n + 1))
     for i in range(n):
@@ -54,8 +54,8 @@ def _state_scaling(a, b, c, b_unit, c_unit, scale):
 
 @numba.njit(**KERNEL, error_model="numpy")
 def scaled(a, b, c, d, dynamic, continuous):
-    """(the most extreme exponent, A, B, C, D, exponent, half, states, into) of a system whose G - D is about 2^dynamic;
-    the rate is 4^half, and of `states` the last one is that of inputs and outputs."""
+    """Return (the most extreme exponent, A, B, C, D, exponent, half, states, into) of a system whose G - D is about
+    2^dynamic; the rate is 4^half, and of `states` the last one is that of inputs and outputs."""
     n, inputs, outputs, largest = len(a), b.shape[1], len(c), 0.0
     f, right, out, through = np.empty((n, n)), np.empty((n, inputs)), np.empty((outputs, n)), np.empty(d.shape)
     b_size, c_size, direct = _exponent_of(b), _exponent_of(c), _exponent_of(d)
@@ -99,7 +99,7 @@ def _exponent_of(m):
 
 @numba.njit(**KERNEL)
 def single_reduced(a, b, c, continuous):
-    """(H transposed (k, n, n), b (k, 1, n), c (k, 1, n)) for each centre; b has one entry that is not zero.
+    """Return (H transposed (k, n, n), b (k, 1, n), c (k, 1, n)) for each centre; b has one entry that is not zero.
 
     Reducing [[0, c], [b, A]] leaves its corner where it is. In one unit, powers of two, no part rounds another.
     """
@@ -132,7 +132,7 @@ def single_reduced(a, b, c, continuous):
 
 @numba.njit(**KERNEL)
 def several_reduced(a, b, c, continuous):
-    """(H transposed (k, n, n), b transposed (k, inputs, n), c (k, outputs, n)) for each centre."""
+    """Return (H transposed (k, n, n), b transposed (k, inputs, n), c (k, outputs, n)) for each centre."""
     n, inputs, outputs, count = len(a), b.shape[1], len(c), 1 if continuous else 2
     columns, right, out = np.empty((count, n, n)), np.empty((count, inputs, n)), np.empty((count, outputs, n))
     room = (n + inputs + outputs + BLOCK + 1) * BLOCK

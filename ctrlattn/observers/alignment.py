@@ -15,7 +15,7 @@ from ctrlattn.errors import InputError
 
 
 def word_rows(texts: Sequence[str], tokens: Sequence[Sequence[tuple[int, int]]]) -> list[np.ndarray]:
-    """For each text, the index of the word that each token lies in, counted over all texts; -1 outside of words.
+    """Return, for each text, the index of the word of each token, counted over all texts; -1 outside of words.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def word_rows(texts: Sequence[str], tokens: Sequence[Sequence[tuple[int, int]]])
 
 
 def by_word(values: np.ndarray, rows: np.ndarray, words: int) -> np.ndarray:
-    """Largest value on the tokens of each word, (words, features); nan for a word without a token.
+    """Return the largest value on the tokens of each word, (words, features); nan for a word without a token.
 
     >>> by_word(np.array([[1.0], [3.0], [2.0]]), np.array([0, 0, 1]), 2).ravel().tolist()
     [3.0, 2.0]
@@ -56,7 +56,7 @@ def by_word(values: np.ndarray, rows: np.ndarray, words: int) -> np.ndarray:
 
 
 def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Pearson correlation of every column of a (m, p) with every column of b (m, q); 0 for a constant column."""
+    """Return the Pearson correlation of each column of a (m, p) with each of b (m, q); 0 for a constant column."""
     _require_rows(a, b)
     return _standard(a).T @ _standard(b) / len(a)
 
@@ -104,7 +104,7 @@ def paired(a: np.ndarray, b: np.ndarray, *, least: float = 0.0) -> Pairs:
 
 
 def svcca(a: np.ndarray, b: np.ndarray, *, share: float = 0.99, most: int | None = None) -> float:
-    """Mean canonical correlation of two sets of rows (p, d) and (p, e), each cut to `share` of its variance.
+    """Return the mean canonical correlation of two sets of rows (p, d) and (p, e), each cut to `share` of its variance.
 
     It is 1 for spaces that are linear images of each other. For p rows of noise it is not 0, and it is 1 where p does
     not exceed the number of directions. `most` bounds that number; the value means little without its random control.
@@ -137,7 +137,7 @@ def svcca(a: np.ndarray, b: np.ndarray, *, share: float = 0.99, most: int | None
 
 
 def _main_directions(x: np.ndarray, share: float) -> np.ndarray:
-    """Orthonormal scores (rows, c) of the principal directions that hold `share` of the variance."""
+    """Return the orthonormal scores (rows, c) of the principal directions that hold `share` of the variance."""
     u, s, _ = np.linalg.svd(np.asarray(x, dtype=np.float64) - np.mean(x, axis=0), full_matrices=False)
     s = np.where(s > 1e-10 * max(s[0], 1e-300), s, 0.0)
     if not s.any():
@@ -148,7 +148,7 @@ def _main_directions(x: np.ndarray, share: float) -> np.ndarray:
 
 
 def rsa(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman correlation of the pairwise distances (1 - cosine) of the rows of a (p, d) and of b (p, e).
+    """Return the Spearman correlation of the pairwise distances (1 - cosine) of the rows of a (p, d) and of b (p, e).
 
     Raises
     ------
@@ -188,7 +188,7 @@ class Likeness(NamedTuple):
 
 
 def likeness(measure: Any, a: np.ndarray, b: np.ndarray, *, draws: int = 100, seed: int = 0) -> Likeness:
-    """`svcca` or `rsa` of paired rows, with random pairings of the same rows as the control.
+    """Return `svcca` or `rsa` of paired rows, with random pairings of the same rows as the control.
 
     References
     ----------

@@ -122,21 +122,21 @@ class Dictionary(torch.nn.Module):
         self.size.copy_(size)
 
     def scaled(self, signal: torch.Tensor) -> torch.Tensor:
-        """x, the signal in the units, dtype and device of the dictionary."""
+        """Return x, the signal in the units, dtype and device of the dictionary."""
         self._require_width(signal)
         return (signal.to(self.mean) - self.mean) / self.size
 
     def unscaled(self, x: torch.Tensor) -> torch.Tensor:
-        """The signal of which x is the scaled form."""
+        """Return the signal of which x is the scaled form."""
         return x * self.size + self.mean
 
     def response(self, x: torch.Tensor) -> torch.Tensor:
-        """E(x - b) + c, (..., features): the input of TopK or ReLU; 0 where it is at most `jump`."""
+        """Return E(x - b) + c, (..., features): the input of TopK or ReLU; 0 where it is at most `jump`."""
         response = linear(x - self.bias, self.encoder, self.threshold)
         return response if self.jump is None else torch.where(response > self.jump, response, 0.0)
 
     def codes(self, response: torch.Tensor, k: int | None = None) -> Codes:
-        """Codes of the k largest responses, by default with the dictionary's k; responses below 0 become 0."""
+        """Return the codes of the k largest responses, by default the dictionary's k; responses below 0 become 0."""
         k = k or self.k
         if k is None:
             raise InputError("a ReLU dictionary has no k of its own: give k")
@@ -144,11 +144,11 @@ class Dictionary(torch.nn.Module):
         return Codes(values.relu(), indices)
 
     def combine(self, codes: Codes) -> torch.Tensor:
-        """zD, (m, width), of sparse codes (m, k); only the rows of present features are read."""
+        """Return zD, (m, width), of sparse codes (m, k); only the rows of present features are read."""
         return embedding_bag(codes.features, self.decoder, per_sample_weights=codes.values, mode="sum")
 
     def encode(self, signal: torch.Tensor) -> torch.Tensor:
-        """z of a signal, (..., features), in which most elements are 0."""
+        """Return z of a signal, (..., features), in which most elements are 0."""
         response = self.response(self.scaled(signal))
         if self.k is None:
             return response.relu()
@@ -156,13 +156,13 @@ class Dictionary(torch.nn.Module):
         return torch.zeros_like(response).scatter(-1, codes.features, codes.values)
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
-        """The signal x̂ that the codes z (..., features) reconstruct."""
+        """Return the signal x̂ that the codes z (..., features) reconstruct."""
         if z.shape[-1] != self.features:
             raise InputError(f"the dictionary has {self.features} features, got codes of {z.shape[-1]}")
         return self.unscaled(z @ self.decoder + self.bias)
 
     def forward(self, signal: torch.Tensor) -> torch.Tensor:
-        """The reconstruction of a signal (..., width), of the same shape."""
+        """Return the reconstruction of a signal (..., width), of the same shape."""
         if self.k is None:
             return self.decode(self.encode(signal))
         codes = self.codes(self.response(self.scaled(signal.reshape(-1, signal.shape[-1]))))
@@ -191,7 +191,7 @@ def save(path: str | os.PathLike[str], dictionary: Dictionary, facts: Mapping[st
 
 
 def load(path: str | os.PathLike[str]) -> tuple[Dictionary, dict[str, Any]]:
-    """The dictionary and the facts that `save` wrote.
+    """Read the dictionary and the facts that `save` wrote.
 
     Raises
     ------
@@ -223,7 +223,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Dictionary, dict[str, Any]]:
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """(tensors, metadata) of a safetensors file; an InputError where the file is missing or damaged."""
+    """Read (tensors, metadata) of a safetensors file; a missing or damaged file is an InputError."""
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():

@@ -28,12 +28,12 @@ class Window(NamedTuple):
     first: int
 
     def kept(self, length: int) -> slice:
-        """The tokens of a window of `length` that are examples or context."""
+        """Return the tokens of a window of `length` that are examples or context."""
         return slice(self.first, length - len(self.behind))
 
 
 def window_of(checkpoint: "Checkpoint | Description") -> Window:
-    """Special tokens around a text, and the first token that is kept.
+    """Return the special tokens around a text, and the first token that is kept.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def window_of(checkpoint: "Checkpoint | Description") -> Window:
 
 
 def windows(checkpoint: "Checkpoint | Description", path: str | os.PathLike[str], context: int) -> Iterator[np.ndarray]:
-    """The text of a UTF-8 file as windows of `context` token ids, special tokens included; a remainder is left out.
+    """Read a UTF-8 file as windows of `context` token ids, special tokens included; a remainder is left out.
 
     The file is read piece by piece, so that a text of any length takes the same memory.
 

@@ -39,7 +39,7 @@ _WHERE = {"state": "hook_resid_pre", "mid": "hook_resid_mid", "prediction": "hoo
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Dictionary, dict[str, Any]]:
-    """A dictionary of this package, of SAELens, of dictionary_learning, or of Gemma Scope, as one of ours.
+    """Read a dictionary of this package, of SAELens, of dictionary_learning, or of Gemma Scope, as one of ours.
 
     Its reconstructions are those of the other package, to float32 rounding. Its features are in the same order. Codes
     of ReLU and JumpReLU are in units of directions of length 1.
@@ -172,7 +172,7 @@ def _metadata(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_hook(hook: Any) -> dict[str, Any]:
-    """Layer and signal of a hook of TransformerLens; nothing of another name."""
+    """Return the layer and the signal of a hook of TransformerLens; neither of another name."""
     match = re.fullmatch(r"blocks\.(\d+)\.(\w+)", hook if isinstance(hook, str) else "")
     facts: dict[str, Any] = {} if hook is None else {"hook": hook}
     if match and match[2] in _HOOKS:
@@ -237,7 +237,7 @@ def _of_dictionary_learning(folder: Path) -> tuple[Dictionary, dict[str, Any]]:
 
 
 def _number_of_features(path: Path, k: Any) -> int:
-    """k of TopK: without it the dictionary would silently be one of ReLU."""
+    """Return the k of TopK; without it the dictionary would silently be one of ReLU."""
     try:
         return require_whole("k", k.item() if isinstance(k, torch.Tensor) else k)
     except InputError as error:
@@ -273,7 +273,7 @@ def _made(
     rescale: bool = False,
     width: Any = None,
 ) -> Dictionary:
-    """One of our dictionaries with these weights, computed in float64."""
+    """Return one of our dictionaries with these weights, computed in float64."""
     missing = [name for name in _NEEDED if name not in tensors]
     others = sorted(set(tensors) - {*_NEEDED, "threshold"})
     if missing or others:

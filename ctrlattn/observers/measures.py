@@ -28,7 +28,7 @@ class Quality(NamedTuple):
 
 
 def quality(dictionary: Dictionary, signal: torch.Tensor, k: int | None = None) -> Quality:
-    """Explained variance, L0 and share of dead features on (m, width) examples; `k` replaces the dictionary's own.
+    """Return explained variance, L0 and share of dead features on (m, width) examples; `k` replaces the dictionary's.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def quality(dictionary: Dictionary, signal: torch.Tensor, k: int | None = None) 
 
 
 def coded(dictionary: Dictionary, signal: torch.Tensor, k: int | None = None) -> torch.Tensor:
-    """z of (m, width) examples as a dense array (m, features); with `k`, only the k largest activations."""
+    """Return z of (m, width) examples as a dense array (m, features); with `k`, only the k largest activations."""
     if k is None:
         return dictionary.encode(signal)
     response = dictionary.response(dictionary.scaled(signal))
@@ -70,12 +70,12 @@ def coded(dictionary: Dictionary, signal: torch.Tensor, k: int | None = None) ->
 
 
 def curve(dictionary: Dictionary, signal: torch.Tensor, counts: Sequence[int]) -> list[Quality]:
-    """`quality` with the k largest activations for every k of `counts`."""
+    """Return the `quality` with the k largest activations for every k of `counts`."""
     return [quality(dictionary, signal, k) for k in counts]
 
 
 def principal_curve(learned: torch.Tensor, signal: torch.Tensor, counts: Sequence[int]) -> np.ndarray:
-    """Explained variance of `signal` (m, d) by the first 1, 2, ... principal components of `learned`, (counts,).
+    """Return explained variance of `signal` (m, d) by the first 1, 2, ... principal components of `learned`, (counts,).
 
     Raises
     ------
@@ -99,7 +99,7 @@ def principal_curve(learned: torch.Tensor, signal: torch.Tensor, counts: Sequenc
 
 
 def features_needed(explained: Sequence[float], l0: Sequence[float], share: float) -> float:
-    """L0 at which a rising curve reaches `share` of the variance, linear in log L0 between points; nan if never.
+    """Return the L0 at which a rising curve reaches `share` of the variance, linear in log L0 between; nan if never.
 
     >>> round(features_needed([0.2, 0.6], [1.0, 4.0], 0.4), 6)
     2.0
@@ -111,7 +111,7 @@ def features_needed(explained: Sequence[float], l0: Sequence[float], share: floa
 
 
 def token_purity(z: torch.Tensor, tokens: np.ndarray, least: int = 10) -> np.ndarray:
-    """Share of each feature's activation that falls on its most frequent token, (features,).
+    """Return the share of each feature's activation that falls on its most frequent token, (features,).
 
     It is a proxy for how easily a feature can be named: 1 for a feature of one token, small for one that spreads over
     many. It does not see what the tokens of a feature have in common in meaning. It is nan for features that fewer than
@@ -154,7 +154,7 @@ class FeatureTexts(NamedTuple):
 def top_texts(
     z: torch.Tensor, ids: np.ndarray, tokenizer: Any, features: Sequence[int], *, count: int = 6, around: int = 12
 ) -> list[FeatureTexts]:
-    """For each feature, the windows with its largest activations, and the tokens around these.
+    """Return, for each feature, the windows with its largest activations, and the tokens around these.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def _example(activation: torch.Tensor, ids: np.ndarray, tokenizer: Any, around: 
 
 
 def _pieces(tokenizer: Any, ids: list[int]) -> tuple[str, ...]:
-    """The text that each token adds; a token decoded alone may lack the space in front of it."""
+    """Return the text that each token adds; a token decoded alone may lack the space in front of it."""
     pieces, before = [], ""
     for i, token in enumerate(ids):
         after = str(tokenizer.decode(ids[: i + 1]))

@@ -76,7 +76,7 @@ def replaced(checkpoint: Checkpoint, layer: int, signal: str, function: Function
 
 
 def _changed(signal: str, x: torch.Tensor, function: Function) -> torch.Tensor:
-    """New values of the kept tokens. The first of them has no context and keeps its value."""
+    """Return new values of the kept tokens. The first of them has no context and keeps its value."""
     context = CausalMean()(x) if signal == "error" else torch.zeros_like(x)
     new = context[:, 1:] + function((x - context)[:, 1:]).to(x)
     return torch.cat([x[:, :1], new], 1)
@@ -87,7 +87,7 @@ def _with_rows(x: torch.Tensor, rows: slice, new: torch.Tensor) -> torch.Tensor:
 
 
 def recover(checkpoint: Checkpoint, dictionary: Dictionary, ids: np.ndarray, layer: int, signal: str) -> Recovered:
-    """Loss of a network in which a signal is replaced by its reconstruction, and the share that this recovers.
+    """Return the loss of a network with a signal replaced by its reconstruction, and the share that this recovers.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def recover(checkpoint: Checkpoint, dictionary: Dictionary, ids: np.ndarray, lay
 
 
 def _share(floor: float, loss: float, clean: float) -> float:
-    """(floor - loss)/(floor - clean), or nan where replacing the signal costs nothing."""
+    """Return (floor - loss)/(floor - clean), or nan where replacing the signal costs nothing."""
     return (floor - loss) / (floor - clean) if floor > clean else float("nan")
 
 

@@ -29,7 +29,7 @@ from ctrlattn.predictors import CausalMean
 
 
 def observe(checkpoint: Checkpoint, ids: Any, layer: int, wanted: tuple[str, ...] = SIGNALS) -> dict[str, torch.Tensor]:
-    """Signals of a layer on several windows, (windows, examples, d) each; the network stops after the layer.
+    """Return the signals of a layer on several windows, (windows, examples, d) each; the network stops after the layer.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def _reader(seen: dict[str, torch.Tensor]) -> Watcher:
 
 
 def pair(checkpoint: Checkpoint, layer: int) -> tuple[Any, Any]:
-    """What mixes the tokens in a layer (attention, or a mixer of a traced network) and its MLP.
+    """Return the module that mixes the tokens of a layer (attention, or a mixer of a traced network) and its MLP.
 
     Raises
     ------
@@ -142,7 +142,7 @@ class SignalSource:
         self._next, self._iterator = 0, self._training()
 
     def block(self, number: int) -> dict[str, torch.Tensor]:
-        """The examples of block 0, 1, ..., each signal (m, d)."""
+        """Return the examples of block 0, 1, ..., each signal (m, d)."""
         ids = self.ids(number)
         parts = [
             observe(self.checkpoint, ids[i : i + self.together], self.layer, self.signals)
@@ -151,7 +151,7 @@ class SignalSource:
         return {name: torch.cat([part[name].flatten(0, 1) for part in parts]) for name in self.signals}
 
     def ids(self, number: int) -> np.ndarray:
-        """Windows of a block, (windows, context); a block out of turn is read from the start of the text."""
+        """Return the windows of a block, (windows, context); a block out of turn is read from the start of the text."""
         if number != self._next:
             self._iterator = self._training()
             for _ in range(number * self.count):
@@ -160,11 +160,11 @@ class SignalSource:
         return np.stack([next(self._iterator) for _ in range(self.count)])
 
     def tokens(self, ids: np.ndarray) -> np.ndarray:
-        """Ids of the example tokens of windows (windows, context)."""
+        """Return the ids of the example tokens of windows (windows, context)."""
         return ids[:, window_of(self.checkpoint).kept(ids.shape[1])][:, 1:]
 
     def held_out(self, count: int) -> np.ndarray:
-        """The first `count` held-out windows, or all of them if there are fewer, (windows, context).
+        """Return the first `count` held-out windows, or all of them if there are fewer, (windows, context).
 
         Raises
         ------

@@ -68,7 +68,7 @@ def set_gradients(dictionary: Dictionary, x: torch.Tensor, response: torch.Tenso
 def _through_codes(
     codes: Codes, D: torch.Tensor, centred: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(r, R, g): the error, the derivative of the loss by zD, and that by each chosen response."""
+    """Return (r, R, g): the error, the derivative of the loss by zD, and that by each chosen response."""
     with torch.enable_grad():
         values = codes.values.detach().requires_grad_()
         combined = embedding_bag(codes.features, D, per_sample_weights=values, mode="sum")
@@ -88,6 +88,6 @@ class _Grouped:
         self.starts = counts.cumsum(0) - counts
 
     def sums(self, weights: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Sum over the examples in which feature j is chosen of weight times row of the example, (features, width)."""
+        """Return, for each feature, the sum of weight times row over the examples that chose it, (features, width)."""
         ordered = weights.ravel()[self.order]
         return embedding_bag(self.examples, rows, self.starts, per_sample_weights=ordered, mode="sum")

@@ -151,7 +151,7 @@ def steered(
 
 
 def _along(x: torch.Tensor, f: torch.Tensor) -> torch.Tensor:
-    """<x, f> of each token; f is in float32 at least, and so are the error, the memory of the law, and its input.
+    """Return <x, f> of each token; f is in float32 at least, as are the error, the memory of the law, and its input.
 
     In bfloat16 an output had three digits, and an integral over layers lost what was smaller than its last one.
     """
@@ -159,7 +159,7 @@ def _along(x: torch.Tensor, f: torch.Tensor) -> torch.Tensor:
 
 
 def _by_depth(given: Any, depths: int, name: str) -> np.ndarray:
-    """The given number or numbers as one number per depth."""
+    """Return the given number or numbers as one number per depth."""
     values = np.asarray(given, dtype=float)
     if values.shape not in ((), (depths,)) or not np.all(np.isfinite(values)):
         raise InputError(f"{name} is one finite number, or one for each of {depths} depths; got {values.shape}")
@@ -227,7 +227,7 @@ def identify(checkpoint: Checkpoint, direction: Any, ids: Any, *, start: int = 0
 def respond(
     checkpoint: Checkpoint, direction: Any, laws: Mapping[str, Law], setpoint: Any, ids: Any, *, start: int = 0
 ) -> dict[str, Response]:
-    """Responses of an output to several steering laws on some windows: error, settling, and cost in loss.
+    """Return the responses of an output to several steering laws on some windows: error, settling, and cost in loss.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def respond(
 def _run(
     checkpoint: Checkpoint, direction: Any, law: Law, setpoint: Any, ids: Any, start: int
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """(loss of each window, outputs of the tokens by depth) of one pass under a law."""
+    """Return (loss of each window, outputs of the tokens by depth) of one pass under a law."""
     with steered(checkpoint, direction, law, setpoint, start=start) as outputs:
         losses = evaluate(checkpoint, ids).window_losses
     return losses, [torch.cat(outputs[depth]).double().cpu().numpy() for depth in sorted(outputs)]
@@ -280,7 +280,7 @@ def _response(output: list[np.ndarray], lost: np.ndarray, wanted: np.ndarray, un
 
 
 def feedforward(plant: Plant, setpoint: Any) -> np.ndarray:
-    """u_l = r_{l+1} - a_l r_l - w_l, (layers,): pushes that lead the mean along r if the plant stays as measured.
+    """Return u_l = r_{l+1} - a_l r_l - w_l, (layers,), which leads the mean along r if the plant stays as measured.
 
     r_0 is not used, since the first output is that of the plant. Pushes that are computed beforehand cannot correct
     how a token differs from the mean, how another text differs, and how the layers respond to the steered stream. The
@@ -310,7 +310,7 @@ def feedforward(plant: Plant, setpoint: Any) -> np.ndarray:
 def calibrate(
     checkpoint: Checkpoint, direction: Any, setpoint: float, ids: Any, *, start: int = 0, shape: Any = 1.0
 ) -> Law:
-    """The open-loop push, a number times `shape`, that brings the mean to the set-point, by three secant steps.
+    """Find the open-loop push, a number times `shape`, that brings the mean to the set-point, by three secant steps.
 
     `shape` is one number or one per layer: 1 pushes at every layer, (1, 0, 0, ...) at the first layer alone.
     """

@@ -130,7 +130,7 @@ def study(
 
 
 def _facts(source: SignalSource, signal: str) -> dict[str, Any]:
-    """Facts that say where a dictionary comes from, without a path of this machine."""
+    """Return the facts that say where a dictionary comes from, without a path of this machine."""
     return {
         "model": source.checkpoint.name,
         "layer": source.layer,
@@ -170,7 +170,7 @@ def _trained(
 
 
 def observed(source: SignalSource, ids: np.ndarray, signal: str) -> torch.Tensor:
-    """A signal on windows, (windows, examples, d)."""
+    """Return a signal on windows, (windows, examples, d)."""
     step = source.together
     parts = [
         observe(source.checkpoint, ids[i : i + step], source.layer, (signal,))[signal] for i in range(0, len(ids), step)
@@ -179,7 +179,7 @@ def observed(source: SignalSource, ids: np.ndarray, signal: str) -> torch.Tensor
 
 
 def predicts(checkpoint: Checkpoint) -> bool:
-    """Whether the network predicts the next token."""
+    """Tell whether the network predicts the next token."""
     return checkpoint.causal and checkpoint.model.get_output_embeddings() is not None
 
 
@@ -193,7 +193,7 @@ def _purity(
 
 
 def _shown(held: Quality, shown: int, seed: int) -> np.ndarray:
-    """A random sample of the features that occur."""
+    """Draw a random sample of the features that occur."""
     return np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(held.frequency > 0))[:shown])
 
 

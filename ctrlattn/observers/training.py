@@ -123,7 +123,7 @@ class Training:
             return float(rest.square().mean() / variance), present
 
     def _topk(self, x: torch.Tensor) -> tuple[Codes, torch.Tensor]:
-        """Set the gradients; (codes, error)."""
+        """Set the gradients, and return (codes, error)."""
         with torch.no_grad():
             response = self.dictionary.response(x)
         codes, rest = set_gradients(self.dictionary, x, response)
@@ -133,7 +133,7 @@ class Training:
         return codes, rest
 
     def _auxiliary(self, x: torch.Tensor, rest: torch.Tensor, dead: torch.Tensor) -> torch.Tensor:
-        """AuxK loss: the dead features reconstruct the error that the others leave."""
+        """Return the AuxK loss: the dead features reconstruct the error that the others leave."""
         own = self.dictionary
         response = linear(x - own.bias, own.encoder[dead], own.threshold[dead])
         among = own.codes(response, min(own.width // 2 or 1, len(dead)))
@@ -141,7 +141,7 @@ class Training:
         return _AUXILIARY * (rest - explained).square().mean() / rest.square().mean().clamp_min(1e-12)
 
     def _relu(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Set the gradients; (codes, error)."""
+        """Set the gradients, and return (codes, error)."""
         z = self.dictionary.response(x).relu()
         rest = x - z @ self.dictionary.decoder - self.dictionary.bias
         # Both terms are per element, so that a penalty means the same at any width.
@@ -156,7 +156,7 @@ class Training:
         gradient.addcmul_(rows, torch.linalg.vecdot(gradient, rows)[:, None], value=-1)
 
     def _count(self, codes: Any, examples: int) -> float:
-        """Mean number of features per example; the idle counters are updated."""
+        """Return the mean number of features per example; the idle counters are updated."""
         self.idle += examples
         if isinstance(codes, Codes):
             on = codes.values > 0
@@ -208,7 +208,7 @@ class Training:
 
     @classmethod
     def resume(cls, path: Path, settings: Settings, facts: Mapping[str, Any] | None = None) -> "Training":
-        """The training that `save` wrote, to continue it.
+        """Read the training that `save` wrote, to continue it.
 
         Raises
         ------

@@ -68,7 +68,7 @@ class FixedAttention(Value):
         return self._apply(self.matrix, x)
 
     def last(self, x: Array) -> Array:
-        """Row i = n_x - 1 of A on the prefix x_0 ... x_i."""
+        """Return the prediction of the last token of the prefix x_0 ... x_i, by row i = n_x - 1 of A."""
         require_tokens(x)
         i = x.shape[-2] - 1
         if i >= self.matrix.shape[-1]:
@@ -145,13 +145,13 @@ class SoftmaxAttention(Value):
         return self._output(y)
 
     def weights(self, x: Array) -> Array:
-        """The attention matrices, (..., n, d) -> (..., heads, n, n); rows sum to 1 (strict: row 0 is zero)."""
+        """Return the attention matrices, (..., n, d) -> (..., heads, n, n); rows sum to 1 (strict: row 0 is zero)."""
         q, k, _ = self._project(x)
         weights = attention_weights(q, k, scale=self._scale(q, k), bias=self._bias(x))
         return weights * _not_first(x) if self.strict else weights
 
     def last(self, x: Array) -> Array:
-        """Prediction of the last token from the tokens up to it (strict: before it)."""
+        """Return the prediction of the last token from the tokens up to it (strict: before it)."""
         require_tokens(x)
         context = x[..., :-1, :] if self.strict else x
         if context.shape[-2] == 0:
@@ -188,7 +188,7 @@ class SoftmaxAttention(Value):
 
 
 def _times(x: Array, w: Array | None) -> Array:
-    """x W; None is the identity."""
+    """Return x W, where None is the identity."""
     if w is None:
         return x
     namespace(x, w)
@@ -198,18 +198,18 @@ def _times(x: Array, w: Array | None) -> Array:
 
 
 def _split_heads(x: Array, heads: int) -> Array:
-    """(..., n, h p) -> (..., h, n, p)."""
+    """Return (..., n, h p) as (..., h, n, p)."""
     if x.shape[-1] % heads:
         raise InputError(f"{heads} heads do not divide {x.shape[-1]} features")
     return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).swapaxes(-2, -3)
 
 
 def _merge_heads(x: Array) -> Array:
-    """(..., h, n, p) -> (..., n, h p)."""
+    """Return (..., h, n, p) as (..., n, h p)."""
     joined = x.swapaxes(-3, -2)
     return joined.reshape(*joined.shape[:-2], joined.shape[-2] * joined.shape[-1])
 
 
 def _not_first(x: Array) -> Array:
-    """(n, 1): 0 for token 0, 1 for the others."""
+    """Return a column (n, 1): 0 for token 0, 1 for the others."""
     return like(np.arange(x.shape[-2]) > 0, x)[:, None]

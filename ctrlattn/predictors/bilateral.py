@@ -88,18 +88,18 @@ class BilateralFilter(Value):
         return parts[0] if len(parts) == 1 else namespace(x).concatenate(parts, -2)
 
     def weights(self, x: Array) -> Array:
-        """The filter's matrix as attention matrices of one head, (..., n, d) -> (..., 1, n, n)."""
+        """Return the filter's matrix as attention matrices of one head, (..., n, d) -> (..., 1, n, n)."""
         z = self._centred(x)
         return attention_weights(z, z, scale=self._scale, bias=self._bias(z))[..., None, :, :]
 
     def last(self, x: Array) -> Array:
-        """The filtered last token."""
+        """Return the filtered last token."""
         z = self._centred(x)
         return attend(z[..., -1:, :], z, x, scale=self._scale, bias=self._bias(z, queries=slice(-1, None)))
 
     @staticmethod
     def _centred(x: Array) -> Array:
-        """x minus the mean token, which changes no distance and keeps 2 x.x' - |x'|^2 from cancelling.
+        """Return x minus the mean token, which changes no distance and keeps 2 x.x' - |x'|^2 from cancelling.
 
         The weights do not depend on the mean, so no gradient passes through it: a causal filter stays exactly causal.
         """
@@ -111,7 +111,7 @@ class BilateralFilter(Value):
         return 2.0 / self.bandwidth**2
 
     def _bias(self, x: Array, queries: slice = slice(None), keys: slice = slice(None)) -> Array:
-        """-|x_j|^2 / h^2 and everything that depends on the positions alone, (..., queries, keys)."""
+        """Return -|x_j|^2 / h^2 and everything that depends on the positions alone, (..., queries, keys)."""
         xp = namespace(x)
         n, seen = x.shape[-2], x[..., keys, :]
         bias = -xp.sum(seen * seen, -1)[..., None, :] / self.bandwidth**2
@@ -128,7 +128,7 @@ class BilateralFilter(Value):
         return bias
 
     def _blocks(self, x: Array) -> Iterator[tuple[slice, slice]]:
-        """Blocks of tokens, and for each the tokens that it may see; one block where all weights fit into it."""
+        """Yield blocks of tokens, and for each the tokens that it may see; one block where all weights fit into it."""
         n, most = x.shape[-2], max(_WEIGHTS // max(prod(x.shape[:-2]), 1), 1)
         if n * n <= most:
             yield slice(None), slice(None)
@@ -155,7 +155,7 @@ class BilateralFilter(Value):
 
 
 def _require_radius(radius: Any) -> None:
-    """A number of at least 0; infinity is a window that hides nothing."""
+    """Return the radius, once it is a number of at least 0; infinity is a window that hides nothing."""
     if not isinstance(radius, int | float | np.number):
         raise InputTypeError(f"radius must be a number, got {radius!r}")
     if not radius >= 0:

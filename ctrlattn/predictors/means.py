@@ -29,6 +29,6 @@ class CausalMean(Value):
         return xp.concatenate([xp.zeros_like(x[..., :1, :]), means], -2)
 
     def last(self, x: Array) -> Array:
-        """Mean of all tokens but the last, (..., 1, d); zero for a single token."""
+        """Return the mean of all tokens but the last, (..., 1, d); zero for a single token."""
         require_tokens(x)
         return token_sum(x[..., :-1, :]) / max(x.shape[-2] - 1, 1)

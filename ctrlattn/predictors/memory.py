@@ -129,5 +129,5 @@ class AssociativeMemory(Value):
         return read(x, self.keys, self.values, temperature=self.temperature, sink=self.sink)
 
     def last(self, x: Array) -> Array:
-        """The memory read by the last token alone."""
+        """Return the memory read by the last token alone."""
         return self(x[..., -1:, :])
