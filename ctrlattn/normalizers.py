@@ -103,7 +103,7 @@ def unit_norm(x: Array, *, eps: float | None = None) -> Array:
 
 
 def _within_range(x: Array) -> Array:
-    """Scale tokens of float64 in numpy whose squares would overflow to 2^60, beside which epsilon is nothing."""
+    """Bring to 2^60 the tokens of float64 in numpy whose squares would overflow: beside that epsilon is nothing."""
     if is_torch(x) or x.dtype != np.float64 or not np.max(np.abs(x), initial=0.0) > _LARGEST:
         return x
     largest = np.max(np.abs(x), axis=-1, keepdims=True)

@@ -56,7 +56,7 @@ def lqr(loop: Loop, a: float, *, error: float = 1.0, integral: float = 0.0, cont
 
 
 def lqr_margin(loop: Loop, a: float, *, error: float = 1.0, integral: float = 0.0, control: float = 1.0) -> float:
-    """Return the modulus margin of `lqr` on mode a at least: sqrt(control/(control + X)), from |1 + L|^2 (r + X) >= r.
+    """Return the modulus margin guaranteed by `lqr` on mode a: sqrt(control/(control + X)), as |1 + L|^2 (r + X) >= r.
 
     Examples
     --------

@@ -37,8 +37,8 @@ def plain_values(a, b, c, d, w, continuous):
 
 @numba.njit(**KERNEL, error_model="numpy")
 def largest_growth(a, b, c, d, gains, continuous):
-    """Return of the poles of 1 + K L = 0 for each complex gain K: |z| - 1, or Re s relative to the largest; nan where
-    LAPACK has no answer, and -inf where the loop is not well posed."""
+    """Return the largest growth of a pole of 1 + K L = 0 for each complex gain K: |z| - 1, or Re s relative to the
+    largest; nan where LAPACK has no answer, and -inf where the loop is not well posed."""
     n, growth, room = len(a), np.empty(len(gains)), (2 + BLOCK) * len(a)
     re, im, real = np.empty(n), np.empty(n), np.empty((n, n))
     turned, poles = np.empty((n, n), np.complex128), np.empty(n, np.complex128)
