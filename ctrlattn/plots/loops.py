@@ -154,7 +154,7 @@ def root_locus(system: Any, gains: Any = None, *, a: float | None = None, ax: Ax
     Parameters
     ----------
     system : Loop or python-control system
-        One, with its `a` where it is a Loop.
+        One system, with its `a` where it is a Loop.
     gains : (m,), optional
         Ascending. By default from 0 until the poles rest or have left the frame, as dense as smooth branches ask.
     a, ax
@@ -167,7 +167,7 @@ def root_locus(system: Any, gains: Any = None, *, a: float | None = None, ax: Ax
     Raises
     ------
     InputError, InputTypeError
-        As for `bode`; several systems, a measured response, gains that do not ascend.
+        As for `bode`; or there are several systems, a measured response, or gains that do not ascend.
 
     References
     ----------
@@ -253,7 +253,7 @@ def step(
     Raises
     ------
     InputError, InputTypeError
-        As for `bode`; a system of continuous time, a measured response.
+        As for `bode`; or a system has continuous time or is a measured response.
 
     Examples
     --------
@@ -300,7 +300,7 @@ def gain_region(
     Raises
     ------
     InputError
-        As `ctrlattn.gain_region`; a frame that is not (low, high).
+        As `ctrlattn.gain_region`; or a frame is not (low, high).
 
     Examples
     --------

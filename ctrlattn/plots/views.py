@@ -35,9 +35,9 @@ def view(result: Any, **options: Any) -> Any:
     Raises
     ------
     InputTypeError
-        A result that has no picture of its own.
+        The result has no picture of its own.
     InputError
-        A trajectory without its layers (record="last"), margins that do not know their loop, a disk margin of several
+        A trajectory has no layers (record="last"), margins do not know their loop, or a disk margin has several
         channels.
 
     Examples

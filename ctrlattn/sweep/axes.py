@@ -29,9 +29,9 @@ class Range:
     steps : int, optional
         At least 2, or 1 where both ends are equal; a grid needs it.
     scale : "linear" or "log"
-        Equal differences, or equal ratios of numbers above 0.
+        The values have equal differences, or equal ratios, which need numbers above 0.
     whole : bool
-        Rounded to whole numbers, each of them once.
+        Whether the numbers are rounded to whole ones, each of them once.
 
     Examples
     --------
@@ -136,7 +136,7 @@ class Axis:
 
     @property
     def numeric(self) -> bool:
-        """Are all values numbers?"""
+        """Whether all values are numbers."""
         return isinstance(self.values, Range) or not any(isinstance(value, bool | str) for value in self.values)
 
     def corners(self) -> tuple[Value, ...]:
@@ -161,7 +161,7 @@ class Space:
 
     @property
     def cells(self) -> int:
-        """How many there are."""
+        """Number of the cells."""
         return math.prod(self.shape)
 
     def values(self, start: int, stop: int) -> dict[str, Sequence[Value]]:

@@ -105,7 +105,7 @@ def tables_of(tables: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
     Raises
     ------
     InputError
-        A path that leads through something that is no table.
+        A path leads through something that is no table.
     """
     result = deepcopy(dict(tables))
     for path in sorted(values, key=lambda path: path != "loop.preset"):
@@ -163,7 +163,7 @@ def recorded_modes(source: str, layer: int | None, head: int | None) -> np.ndarr
     Raises
     ------
     InputError
-        An unknown recording, or a layer or head that it does not have.
+        The recording is unknown, or does not have the layer or head.
 
     Examples
     --------

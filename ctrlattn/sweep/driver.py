@@ -54,7 +54,7 @@ def run(
     Raises
     ------
     InputError
-        A sweep that is none, does not fit, or both workers and a scheduler; a scheduler that is gone.
+        The sweep is none or does not fit, both workers and a scheduler are given, or the scheduler is gone.
 
     Examples
     --------

@@ -48,7 +48,7 @@ def explained_sweep(preset: str = "pidformer-printed") -> str:
     Raises
     ------
     InputError
-        A preset that is unknown or has no PID gains.
+        The preset is unknown or has no PID gains.
 
     Examples
     --------

@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def together(self) -> bool:
-        """Do the cells differ in PID gains, so that many of them are computed at once?"""
+        """Whether the cells differ in PID gains, so that many of them are computed at once."""
         return any(axis.path in GAINS for axis in self.space.axes)
 
     @property
@@ -72,7 +72,7 @@ class Plan:
 
     @property
     def batches(self) -> int:
-        """How many there are."""
+        """Number of the batches."""
         return -(-self.space.cells // self.batch)
 
     def bounds(self, index: int) -> tuple[int, int]:
@@ -96,8 +96,7 @@ def plan_from(job: Job) -> Plan:
     Raises
     ------
     InputError
-        Another version of the package here, a file that is missing or other than the driver's, or a device that is
-        not here.
+        The package has another version here, a file is missing or differs from the driver's, or a device is not here.
 
     Examples
     --------
@@ -128,9 +127,10 @@ def plan_of(spec: Spec) -> Plan:
     Raises
     ------
     InputTypeError
-        Something else than a Spec.
+        It is no Spec.
     InputError
-        No axis or analysis, unknown paths, names or options, ranges and lists that are none, more than 10^8 cells.
+        There is no axis or no analysis, a path, name or option is unknown, a range or list is none, or there are more
+        than 10^8 cells.
 
     Examples
     --------
@@ -164,8 +164,8 @@ def judged(spec: Spec, out: str | os.PathLike[str], *, here: bool = True) -> Pla
     Raises
     ------
     InputError
-        As `plan_of`; a value that a configuration refuses, a table that an analysis needs, a recording, network or
-        text that is not there, a device that is not here, or results that do not fit into memory or on the disk.
+        As `plan_of`; or a configuration refuses a value, a table that an analysis needs is missing, a recording,
+        network, text or device is not there, or the results do not fit into memory or on the disk.
     """
     plan = plan_of(spec)
     if here:

@@ -61,7 +61,7 @@ def hit_rate(loop: Loop, passes: int, *, features: int = 64, draws: int = 200, s
     Raises
     ------
     InputError
-        Numbers that are no whole numbers of at least 1, or a seed below 0.
+        A number is no whole number of at least 1, or the seed is below 0.
     ArithmeticError
         The state leaves all floats.
 

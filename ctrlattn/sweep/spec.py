@@ -40,7 +40,7 @@ class Spec:
     analyses : name -> options
         Names are those of `ctrlattn.sweep.ANALYSES`.
     sample : Sample, optional
-        None: the grid of all axes.
+        None takes the grid of all axes.
     best : str, optional
         The output by which a cell is best; by default the first of the first analysis.
     loop, simulation, recording, checkpoint, span : tables
@@ -96,7 +96,7 @@ def load(path: str | os.PathLike[str]) -> Spec:
     Raises
     ------
     InputError
-        A missing file, TOML that does not parse, unknown tables, or tables that are none.
+        The file is missing, its TOML does not parse, or a table is unknown or is none.
 
     Examples
     --------
@@ -142,7 +142,7 @@ def running(spec: Spec, options: Mapping[str, str]) -> Spec:
     Raises
     ------
     InputError
-        A sweep that runs no network, or that has them as an axis.
+        The sweep runs no network, or has one of them as an axis.
 
     Examples
     --------

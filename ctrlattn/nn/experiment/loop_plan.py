@@ -57,7 +57,7 @@ def loop_plan(
     Raises
     ------
     InputError
-        An unknown task, arm or setting, seeds that are missing or repeated, a network that cannot be made.
+        A task, arm or setting is unknown, seeds are missing or repeated, or a network cannot be made.
 
     Examples
     --------

@@ -77,7 +77,7 @@ class Task:
         Raises
         ------
         InputError
-            A count or size below 1, a size that the task does not have.
+            The count or size is below 1, or the task does not have the size.
         """
         import torch
 

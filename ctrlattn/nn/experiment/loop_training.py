@@ -33,7 +33,7 @@ def build_loop(settings: LoopSettings) -> LoopedNetwork:
     Raises
     ------
     InputError
-        An unknown task or arm, or a setting out of range.
+        A task or arm is unknown, or a setting is out of range.
 
     Examples
     --------
