@@ -75,7 +75,7 @@ def drop(
         from ctrlattn.files import claim
         from ctrlattn.tables import require_formats
 
-        asked_formats = require_formats(formats or ())
+        format_names = require_formats(formats or ())
         running = network_options(device, dtype)
         claim(out)
         words, judging = long_text_of(text), None if held_out is None else long_text_of(held_out)
@@ -94,8 +94,8 @@ def drop(
         from ctrlattn.checkpoints.network.text import frame_of, text_ids
         from ctrlattn.checkpoints.reduce import request
 
-        asked_for = request.Request(**choice, by=rule, compensate=not bare, memory=memory)
-        request.require_possible(asked_for, description)
+        reduction_request = request.Request(**choice, by=rule, compensate=not bare, memory=memory)
+        request.require_possible(reduction_request, description)
         frame = frame_of(description)
         read = [None if t is None else text_ids(description, t, tokens) for t in (words, judging)]
         request.require_texts([None if ids is None else len(ids) for ids in read], frame.room(window))
@@ -139,7 +139,7 @@ def drop(
         judged = frame.body(split.judge).flatten()  # consecutive windows form one text again
         sliding = {name: checkpoints.perplexity(network, judged, **half) for name, network in networks.items()}
         show_progress("perplexity", 1, 1)
-        page = write_drop(folder, reduction, spent, sliding, saved, formats=asked_formats)
+        page = write_drop(folder, reduction, spent, sliding, saved, formats=format_names)
         if as_json:
             print_json(page.summary)
         else:

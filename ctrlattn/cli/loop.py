@@ -57,7 +57,7 @@ def loop(
         from ctrlattn.files import claim
         from ctrlattn.tables import require_formats
 
-        asked_formats = require_formats(formats or ())
+        format_names = require_formats(formats or ())
         running = network_options(device, dtype)
         claim(out)
         span, law, words = _span(layers), _law(gain, controller, pid_of(pid, form)), long_text_of(text)
@@ -81,7 +81,7 @@ def loop(
         study = checkpoints.loop_study(
             checkpoint, windows, **options, scan=scan, runs=folder / "runs", seed=seed, progress=show_progress
         )
-        page = write_repeated(folder, study, formats=asked_formats)
+        page = write_repeated(folder, study, formats=format_names)
         if as_json:
             print_json(page.summary)
         else:

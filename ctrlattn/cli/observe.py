@@ -56,7 +56,7 @@ def observe(
         from ctrlattn.files import claim
         from ctrlattn.tables import require_formats
 
-        asked_formats = require_formats(formats or ())
+        format_names = require_formats(formats or ())
         running = network_options(device, dtype)
         if not k and not penalty:
             raise InputError("--k 0 is ReLU, which keeps every positive feature: it needs a --penalty")
@@ -96,7 +96,7 @@ def observe(
             shown=shown,
             progress=show_progress,
         )
-        page = pages.write(result.folder, result, formats=asked_formats)
+        page = pages.write(result.folder, result, formats=format_names)
         if as_json:
             print_json(page.summary)
         else:

@@ -190,9 +190,9 @@ def root_locus(system: Any, gains: Any = None, *, a: float | None = None, ax: Ax
     k = _gains(loop) if gains is None else require_real("gains", gains)
     if k.ndim != 1 or len(k) < 2 or np.any(np.diff(k) <= 0):
         raise InputError("root_locus: gains must be at least two ascending numbers")
-    followed = branches(_closed_poles(loop, k))
+    poles = branches(_closed_poles(loop, k))
     marks = {"k = 1": _closed_poles(loop, np.array([1.0]))[0]}
-    return root_locus_branches(k, followed, loop.zeros(), marks=marks, title=name, continuous=continuous, ax=ax)
+    return root_locus_branches(k, poles, loop.zeros(), marks=marks, title=name, continuous=continuous, ax=ax)
 
 
 @themed

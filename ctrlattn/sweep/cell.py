@@ -52,7 +52,7 @@ class Cell:
 
     @property
     def loop(self) -> Loop:
-        """Its loop."""
+        """Loop of the cell."""
         return self.configuration.loop
 
     @property

@@ -254,14 +254,14 @@ def _judged_network(cell: Cell) -> list[Path]:
     from ctrlattn.checkpoints.network.text import token_ids
 
     options = cell.options("checkpoint")
-    said = description(options["source"])
+    network = description(options["source"])
     words = words_of(options["text"])
-    ids = token_ids(said, words, most=options["tokens"])
+    ids = token_ids(network, words, most=options["tokens"])
     if len(ids) < options["window"]:
         raise InputError(f"checkpoint.text: has {len(ids)} tokens, fewer than one window of {options['window']}")
     if "span" in cell.tables:
         span = cell.repetition()
-        require_loop(span["layers"], span["passes"], span["controller"], span["recall"], said.layers)
+        require_loop(span["layers"], span["passes"], span["controller"], span["recall"], network.layers)
     texts = [Path(options["text"])] if os.path.isfile(options["text"]) else []
-    folder = Path(said.folder)
+    folder = Path(network.folder)
     return texts + sorted(path for path in folder.glob("*") if path.is_file() and not path.name.startswith("."))

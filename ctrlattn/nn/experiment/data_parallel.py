@@ -98,9 +98,9 @@ def agreed(flag: bool, place: torch.device) -> bool:
     """Return the flag of process 0, in every process."""
     if count() == 1:
         return flag
-    said = torch.tensor(float(flag), device=place)
-    distributed.broadcast(said, 0)
-    return bool(said.item())
+    value = torch.tensor(float(flag), device=place)
+    distributed.broadcast(value, 0)
+    return bool(value.item())
 
 
 def _together() -> bool:

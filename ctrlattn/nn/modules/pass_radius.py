@@ -72,12 +72,12 @@ def pass_radius(f: Map, h: torch.Tensor, *, rounds: int = 4, generator: torch.Ge
         for _ in range(rounds):
             v = _orthonormal(torch.func.jvp(f, (both,), (v,))[1])
             w = _orthonormal(torch.func.vjp(f, both)[1](w)[0])
-        pulled = torch.func.vjp(f, both)[1](w)[0]
+        JTw = torch.func.vjp(f, both)[1](w)[0]
     Jv = torch.func.jvp(f, (both,), (v,))[1]
-    v, w, Jv, pulled = (each.reshape(count, len(h), size).movedim(0, -1) for each in (v, w, Jv, pulled))
+    v, w, Jv, JTw = (each.reshape(count, len(h), size).movedim(0, -1) for each in (v, w, Jv, JTw))
     with torch.no_grad():
         value, y, residual = _ritz(v, Jv)
-        x, z = _combined(v, y), _left(w, pulled, value)
+        x, z = _combined(v, y), _left(w, JTw, value)
         overlap = _dot(z, x)
         # Where the left vector misses the right one, the right one alone still gives the value.
         z = torch.where((overlap.abs() > _MISSED)[:, None], z, x)

@@ -178,14 +178,16 @@ def _design_sentences(material: Material, settling: float, designs: dict[str, An
         "printed law, an error of at most 5 %)"
     )
     laws = [law for law, design in designs.items() if not isinstance(design, str)]
-    said = (
+    sentences = (
         [f"Asked for {demands}, the {listed(laws)} takes the gains in the last rows of the table."]
         if len(laws) == 1
         else []
     )
-    said += [f"Asked for {demands}, both laws take the gains in the last rows of the table."] if len(laws) > 1 else []
+    sentences += (
+        [f"Asked for {demands}, both laws take the gains in the last rows of the table."] if len(laws) > 1 else []
+    )
     return (
-        *said,
+        *sentences,
         *(
             f"No gains of the {law} were found for {demands}; not met: {design}."
             for law, design in designs.items()

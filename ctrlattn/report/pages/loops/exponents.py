@@ -76,13 +76,13 @@ def _title(running: dict[str, np.ndarray]) -> str:
 def _sentences(material: Material, running: dict[str, np.ndarray]) -> tuple[str, ...]:
     half = [estimates[len(estimates) // 2 :, 0] for estimates in running.values()]
     spread = max((float(np.ptp(estimate)) for estimate in half if np.all(np.isfinite(estimate))), default=math.nan)
-    said = (
+    sentences = (
         "A network whose layers differ has no poles, but it has exponents: the mean growth per layer, in each "
         f"direction, over the {count(material.layers, 'recorded layer')} of the first text.",
     )
     if math.isnan(spread):
-        return said
-    return (*said, f"Over the second half of the layers it moves by at most {number(spread, 3)} nats per layer.")
+        return sentences
+    return (*sentences, f"Over the second half of the layers it moves by at most {number(spread, 3)} nats per layer.")
 
 
 def _table(material: Material, running: dict[str, np.ndarray]) -> Table:

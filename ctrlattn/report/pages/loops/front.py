@@ -24,17 +24,19 @@ def _acts(material: Material, numbers: Mapping[str, Any]) -> str:
         f"in {sum(gain < 0 for gain in medians)} of {count(len(medians), 'layer')} of {name}"
         for name, medians in measured.items()
     ]
-    said = [f"Attention works against the state (negative feedback) {listed(parts)}."] if parts else []
+    sentences = [f"Attention works against the state (negative feedback) {listed(parts)}."] if parts else []
     alone = [name for name in material.networks if name not in measured]
     if alone:
-        said.append(f"{listed(alone)}: recorded is attention alone, so that the sign of its feedback is not known.")
+        sentences.append(
+            f"{listed(alone)}: recorded is attention alone, so that the sign of its feedback is not known."
+        )
     gains = numbers["tokens"]["difference_gain_by_layer"]
     if float(max(gains)) > 0:
-        said.append(
+        sentences.append(
             f"Between the tokens it {_smooths(gains)}: the attention of {material.network} multiplies their "
             f"differences by {number(float(min(gains)))} to {number(float(max(gains)))}, by layer."
         )
-    return " ".join(said) or "One token has nothing to attend to but itself."
+    return " ".join(sentences) or "One token has nothing to attend to but itself."
 
 
 def _smooths(gains: Any) -> str:
@@ -49,31 +51,33 @@ def _stable(material: Material, numbers: Mapping[str, Any]) -> str:
     worst = {name: max(by_network.values()) for name, by_network in shares.items()}
     calm = [name for name, share in worst.items() if share == 0]
     of = count(len(shares), "linear law" if len(shares) < len(material.loops) else "law")
-    said = (
+    sentence = (
         f"Of {of} compared, {listed(calm)} {'leaves' if len(calm) == 1 else 'leave'} no recorded mode unstable."
         if calm
         else f"Of {of} compared, none is stable on every recorded mode."
     )
     unstable = [f"{name} leaves {percent(share)}" for name, share in worst.items() if share > 0]
     where = "" if len(material.networks) == 1 else "On the network that suits it least, "
-    return said + (f" {where}{'; '.join([f'{unstable[0]} of the modes unstable', *unstable[1:]])}." if unstable else "")
+    return sentence + (
+        f" {where}{'; '.join([f'{unstable[0]} of the modes unstable', *unstable[1:]])}." if unstable else ""
+    )
 
 
 def _would(material: Material, numbers: Mapping[str, Any]) -> str:
     factors: Mapping[str, Mapping[str, Any]] = numbers["design"]["stable_factors"]
-    said = []
+    sentences = []
     if factors:
         parts = [f"on {network} {_factors(network, factors)}" for network in material.networks]
-        said.append(f"With all gains multiplied by one factor, every mode is stable {'; '.join(parts)}.")
+        sentences.append(f"With all gains multiplied by one factor, every mode is stable {'; '.join(parts)}.")
     for law, gains in numbers["design"]["designed"].items():
         if gains.get("stable_share") == 1:
             kp, ki, kd, margin = (number(gains[name]) for name in ("kp", "ki", "kd", "modulus_margin"))
-            said.append(
+            sentences.append(
                 f"With kp = {kp}, ki = {ki} and kd = {kd} the {law} is stable on every mode of {material.network}, "
                 f"with a modulus margin of {margin}."
             )
             break
-    return " ".join(said) or "No law compared has a controller, and no other gains were found."
+    return " ".join(sentences) or "No law compared has a controller, and no other gains were found."
 
 
 def _factors(network: str, factors: Mapping[str, Mapping[str, Any]]) -> str:
