@@ -89,12 +89,12 @@ def _warn_of_lost_digits(system: "control.StateSpace", omega: np.ndarray, values
     if not values.size or size == 0 or is_triangular(system.A):
         return
     gains = np.linalg.norm(values - system.D[:, :, None], axis=(0, 1))
-    lost = np.where(np.isfinite(gains), gains, 0.0) / size * np.finfo(float).eps * np.linalg.norm(system.A)
-    worst = int(np.argmax(lost))
-    if lost[worst] > _LOST:
+    shares = np.where(np.isfinite(gains), gains, 0.0) / size * np.finfo(float).eps * np.linalg.norm(system.A)
+    worst = int(np.argmax(shares))
+    if shares[worst] > _LOST:
         warnings.warn(
             f"frequency_response: at {omega[worst]:.4g} rad rounding of A alone changes the result by a share of "
-            f"{min(lost[worst], 1.0):.0e} or more; give the system in triangular (modal) form",
+            f"{min(shares[worst], 1.0):.0e} or more; give the system in triangular (modal) form",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -234,9 +234,9 @@ def sensitivity_peaks(controller: Any, alpha: complex) -> Peaks:
         return Peaks(math.inf, math.nan, math.inf, math.nan, math.nan)
     a_c, b_c, c_c, d_c = (as_controller(controller) or PID()).realization()
     matrix = np.block([[alpha - d_c, c_c], [-b_c, a_c]])
-    into, out = np.vstack([d_c, b_c]), np.eye(1, len(matrix))
-    t = Realization(matrix, into, out, np.zeros((1, 1)), False)
-    s = Realization(matrix, into, -out, np.ones((1, 1)), False)
+    inputs, outputs = np.vstack([d_c, b_c]), np.eye(1, len(matrix))
+    t = Realization(matrix, inputs, outputs, np.zeros((1, 1)), False)
+    s = Realization(matrix, inputs, -outputs, np.ones((1, 1)), False)
     of_s, of_t = (level_set_peak(system, 1e-9) for system in (s, t))
     return Peaks(of_s.value, abs(of_s.frequency), of_t.value, abs(of_t.frequency), _bandwidth(s))
 

@@ -32,8 +32,8 @@ def state_scaling(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """
     n = len(a)
     # Inputs in units of outputs are one factor of all states: taken out first, no scale is very large.
-    into, out = (float(np.abs(m).max()) if m.size else 0.0 for m in (b, c))
-    common = (math.frexp(into)[1] - math.frexp(out)[1]) // 2 if into > 0 and out > 0 else 0
+    b_size, c_size = (float(np.abs(m).max()) if m.size else 0.0 for m in (b, c))
+    common = (math.frexp(b_size)[1] - math.frexp(c_size)[1]) // 2 if b_size > 0 and c_size > 0 else 0
     b, c = b * math.ldexp(1.0, -common), c * math.ldexp(1.0, common)
     sizes = np.zeros((n + 1, n + 1))
     sizes[:n, :n] = np.abs(a)

@@ -70,10 +70,10 @@ def stable_poles(a: np.ndarray, *, continuous: bool) -> tuple[bool, np.ndarray]:
     poles = [alone]
     for block in blocks:
         if len(block) > 1:
-            stable, own = _stable_block(a[np.ix_(block, block)], continuous)
+            stable, block_poles = _stable_block(a[np.ix_(block, block)], continuous)
             if not stable:
-                return False, own
-            poles.append(own)
+                return False, block_poles
+            poles.append(block_poles)
     return True, np.concatenate(poles)
 
 
@@ -164,21 +164,21 @@ def _stable_in_plain_numpy(a: np.ndarray, continuous: bool) -> tuple[bool, np.nd
     # ||A - z I||^2 = ||A||^2 - 2 z Re tr A + n for z = 1 and z = -1.
     centre = 0.0 if continuous else (1.0 if a.trace().real >= 0 else -1.0)
     shifted = _less(a, centre)
-    moved = eigenvalues(shifted)
-    inside = _growth(moved, centre)
+    offsets = eigenvalues(shifted)
+    inside = _growth(offsets, centre)
     first = int(np.argmax(inside))
-    beside = boundary_point(complex(moved[first]) + centre, continuous)
+    beside = boundary_point(complex(offsets[first]) + centre, continuous)
     clear = clear_distance(a)
     if abs(float(inside[first])) > clear and _is_far_from_singular(_less(a, beside), clear):
-        return bool(inside[first] < 0), moved + centre
-    return _decided(a, shifted, centre), moved + centre
+        return bool(inside[first] < 0), offsets + centre
+    return _decided(a, shifted, centre), offsets + centre
 
 
 def _less(a: np.ndarray, z: complex) -> np.ndarray:
     """Return A - z I, real for a real matrix and a point on the real axis."""
-    turned = np.iscomplexobj(a) or z.imag != 0
-    shifted = a.astype(complex if turned else float, order="C")
-    shifted.ravel()[:: len(a) + 1] -= z if turned else z.real
+    is_complex = np.iscomplexobj(a) or z.imag != 0
+    shifted = a.astype(complex if is_complex else float, order="C")
+    shifted.ravel()[:: len(a) + 1] -= z if is_complex else z.real
     return shifted
 
 
@@ -191,11 +191,11 @@ def _is_far_from_singular(a: np.ndarray, distance: float) -> bool:
     return bound * distance < 1 or bool(singular_values(a)[-1] > distance)
 
 
-def _growth(moved: np.ndarray, centre: float) -> np.ndarray:
-    """Return the growth of centre + moved; no digits cancel where |z| is close to 1."""
+def _growth(offsets: np.ndarray, centre: float) -> np.ndarray:
+    """Return the growth of centre + offsets; no digits cancel where |z| is close to 1."""
     if centre == 0.0:
-        return moved.real
-    return (2 * centre * moved.real + np.abs(moved) ** 2) / (1 + np.abs(centre + moved))
+        return offsets.real
+    return (2 * centre * offsets.real + np.abs(offsets) ** 2) / (1 + np.abs(centre + offsets))
 
 
 def _decided(a: np.ndarray, shifted: np.ndarray, centre: float) -> bool:
@@ -206,17 +206,17 @@ def _decided(a: np.ndarray, shifted: np.ndarray, centre: float) -> bool:
     with np.errstate(over="ignore", invalid="ignore"):
         sensitivity = np.sum(np.abs(y) * (np.abs(a) @ np.abs(x)), axis=0) / np.maximum(np.abs(aligned), tiny)
         # The Rayleigh quotient of both vectors forgives their errors: small eigenvalues of a graded A are right.
-        moved = np.sum(y.conj() * (shifted @ x), axis=0) / np.where(np.abs(aligned) > tiny, aligned, tiny)
-        inside, uncertain = _growth(moved, centre), _DIGITS * len(a) * EPS * sensitivity
+        offsets = np.sum(y.conj() * (shifted @ x), axis=0) / np.where(np.abs(aligned) > tiny, aligned, tiny)
+        inside, uncertain = _growth(offsets, centre), _DIGITS * len(a) * EPS * sensitivity
     if np.any(inside > uncertain):
         return False
     open_cases = ~(inside < -uncertain)  # also where there is no number
     if not np.any(open_cases):
         return True
     worst = int(np.argmax(np.where(open_cases, uncertain, 0.0)))
-    if uncertain[worst] <= _BESIDE * max(abs(moved[worst] + centre), float(np.linalg.norm(a)) * 1e-3):
+    if uncertain[worst] <= _BESIDE * max(abs(offsets[worst] + centre), float(np.linalg.norm(a)) * 1e-3):
         return False
     raise ArithmeticError(
-        f"stability cannot be decided in double precision: the computed eigenvalue {moved[worst] + centre:.4g} is so "
+        f"stability cannot be decided in double precision: the computed eigenvalue {offsets[worst] + centre:.4g} is so "
         "sensitive that rounding moves it across the boundary. Give the system in triangular (modal) form"
     )

@@ -153,10 +153,10 @@ def _block(adjoint: Any, w: Any, point: Any, v: np.ndarray) -> np.ndarray:
     directions = torch.as_tensor(np.ascontiguousarray(v.T)).to(dtype=point.dtype, device=point.device)
     directions = directions.reshape(-1, *point.shape)
     single = len(directions) == 1
-    moved = torch.autograd.grad(
+    products = torch.autograd.grad(
         adjoint, w, directions[0] if single else directions, retain_graph=True, is_grads_batched=not single
     )[0]
-    return to_numpy(moved).reshape(v.shape[1], -1).T.astype(np.float64)
+    return to_numpy(products).reshape(v.shape[1], -1).T.astype(np.float64)
 
 
 def _column_by_column(operator: LinearOperator, v: np.ndarray) -> np.ndarray:

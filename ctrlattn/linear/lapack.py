@@ -146,9 +146,9 @@ def solved_on_both_sides(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[n
     factors, pivots, info = lapack.zgetrf(a)
     if info != 0:
         raise np.linalg.LinAlgError("Singular matrix")
-    into = lapack.zgetrs(factors, pivots, b)[0] if b.size else b.astype(complex)
-    out = lapack.zgetrs(factors, pivots, c.T, trans=1)[0].T if c.size else c.astype(complex)
-    return into, out
+    x = lapack.zgetrs(factors, pivots, b)[0] if b.size else b.astype(complex)
+    y = lapack.zgetrs(factors, pivots, c.T, trans=1)[0].T if c.size else c.astype(complex)
+    return x, y
 
 
 def on_contiguous(kernel: Any, matrices: Iterable[np.ndarray], *others: Any) -> Any:

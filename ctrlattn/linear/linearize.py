@@ -126,11 +126,11 @@ def _jacobian(loop: Loop, signals: tuple[Any, ...], memories: int) -> list[list[
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    def layer(x: Any, *rest: Any) -> tuple[Any, ...]:
-        memory, (reference, disturbance) = rest[:memories], rest[memories:]
+    def layer(x: Any, *others: Any) -> tuple[Any, ...]:
+        memory, (reference, disturbance) = others[:memories], others[memories:]
         state = LoopState(reference, tuple(memory) if loop.controller is not None else None, acting=True)
-        new, carried, _ = loop.step(x, state)
-        return (new + disturbance, *(carried.controller or ()))
+        new, after, _ = loop.step(x, state)
+        return (new + disturbance, *(after.controller or ()))
 
     with sdpa_kernel(SDPBackend.MATH):
         try:  # the caller's function alone: what fails after it, or in a predictor of the package, is a fault of ours

@@ -38,8 +38,8 @@ def controller_realization(controller: Any) -> Realization:
     if fraction is None:
         a, b, c, d = (require_real("the controller", m) for m in law.realization())
         return Realization(a, b, c, d, False)
-    a, into, out, direct = cascade(*fraction)
-    return Realization(a, into[:, None], out[None, :], np.array([[direct]]), False)
+    a, column, row, direct = cascade(*fraction)
+    return Realization(a, column[:, None], row[None, :], np.array([[direct]]), False)
 
 
 def mode_matrix(controller: Any, alpha: Any, gain: Any = 1.0) -> np.ndarray:

@@ -58,9 +58,9 @@ def mode(loop: Loop, a: complex) -> "control.StateSpace":
     alpha = loop.skip * eye + loop.feedback * eigenvalue
     a_c, b_c, c_c, d_c = (np.kron(m, eye) for m in _realization(loop))
     matrix = np.block([[alpha - d_c, c_c], [-b_c, a_c]])
-    into = np.vstack([d_c, b_c])
-    out = np.hstack([eye, np.zeros_like(c_c)])
-    return _named(matrix, into, out, np.zeros_like(eye), "reference", "state")
+    inputs = np.vstack([d_c, b_c])
+    outputs = np.hstack([eye, np.zeros_like(c_c)])
+    return _named(matrix, inputs, outputs, np.zeros_like(eye), "reference", "state")
 
 
 def loop_transfer(loop: Loop, a: complex, at: Breaking = "control") -> "control.StateSpace":
@@ -115,14 +115,14 @@ def loop_matrices(loop: Loop, a: complex, at: Breaking = "control") -> Realizati
     if at == "control":  # e -> controller -> plant 1/(z - alpha) -> x
         alpha = loop.skip * eye + loop.feedback * eigenvalue
         matrix = np.block([[alpha, c_c], [np.zeros_like(b_c), a_c]])
-        into = np.vstack([d_c, b_c])
-        out = np.hstack([eye, np.zeros_like(c_c)])
-        return matrix, into, out, np.zeros_like(eye)
+        inputs = np.vstack([d_c, b_c])
+        outputs = np.hstack([eye, np.zeros_like(c_c)])
+        return matrix, inputs, outputs, np.zeros_like(eye)
     # y -> x with x' = skip x + feedback y - C x, then -a x back to where y entered.
     matrix = np.block([[loop.skip * eye - d_c, c_c], [-b_c, a_c]])
-    into = np.vstack([loop.feedback * eye, np.zeros_like(b_c)])
-    out = np.hstack([-eigenvalue, np.zeros_like(c_c)])
-    return matrix, into, out, np.zeros_like(eye)
+    inputs = np.vstack([loop.feedback * eye, np.zeros_like(b_c)])
+    outputs = np.hstack([-eigenvalue, np.zeros_like(c_c)])
+    return matrix, inputs, outputs, np.zeros_like(eye)
 
 
 def _require_linear(loop: Loop, quantity: str) -> None:

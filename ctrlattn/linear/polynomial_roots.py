@@ -143,21 +143,22 @@ def _greatest_divisor(p: Integers, q: Integers) -> Integers:
     while any(q):
         while q[0] == 0:
             q = q[1:]
-        rest = p
-        while len(rest) >= len(q):
-            top = rest[0]
-            rest = [q[0] * x - top * y for x, y in zip(rest, q + [0] * (len(rest) - len(q)), strict=True)][1:]
-        p, q = q, (_primitive(rest) if any(rest) else [])
+        remainder = p
+        while len(remainder) >= len(q):
+            top = remainder[0]
+            pairs = zip(remainder, q + [0] * (len(remainder) - len(q)), strict=True)
+            remainder = [q[0] * x - top * y for x, y in pairs][1:]
+        p, q = q, (_primitive(remainder) if any(remainder) else [])
     return _primitive(p)
 
 
 def _quotient(p: Integers, q: Integers) -> Integers:
     """Return p/q where q divides p, up to a factor."""
-    rest, result = [Fraction(c) for c in p], []
-    while len(rest) >= len(q):
-        factor = rest[0] / q[0]
+    remainder, result = [Fraction(c) for c in p], []
+    while len(remainder) >= len(q):
+        factor = remainder[0] / q[0]
         result.append(factor)
-        rest = [x - factor * y for x, y in zip(rest, q + [0] * (len(rest) - len(q)), strict=True)][1:]
+        remainder = [x - factor * y for x, y in zip(remainder, q + [0] * (len(remainder) - len(q)), strict=True)][1:]
     common = lcm(*(c.denominator for c in result))
     return _primitive([int(c * common) for c in result])
 

@@ -185,8 +185,8 @@ def _blocks_of(system: "control.TransferFunction") -> tuple[np.ndarray, ...]:
             columns.append((a, b, c, i, j))
     n = sum(len(block[0]) for block in columns)
     a, b, c, at = np.zeros((n, n)), np.zeros((n, inputs)), np.zeros((outputs, n)), 0
-    for block, into, out, i, j in columns:
+    for block, column, row, i, j in columns:
         span = slice(at, at + len(block))
-        a[span, span], b[span, j], c[i, span] = block, into, out
+        a[span, span], b[span, j], c[i, span] = block, column, row
         at += len(block)
     return a, b, c, d

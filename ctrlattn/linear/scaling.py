@@ -53,15 +53,15 @@ def scaled(g: Realization, gain: float = 0.0, poles: np.ndarray | None = None, *
     >>> scaled(small).exponent, scaled(small).system.b * scaled(small).system.c  # G(1) = 2^202
     (203, array([[0.25]]))
     """
-    into, out, direct = (_exponent(m) for m in (g.b, g.c, g.d))
+    into, of_c, direct = (_exponent(m) for m in (g.b, g.c, g.d))
     if by_entries:
-        dynamic = into + out
+        dynamic = into + of_c
     elif gain > 0:
         dynamic = _exponent_of(gain)
     else:
-        unit = Realization(g.a, _times(g.b, -into), _times(g.c, -out), g.d, g.continuous)
-        dynamic = into + out + _exponent_of(_sampled_gain(unit, poles))
-    into += (dynamic - into - out) // 2
+        unit = Realization(g.a, _times(g.b, -into), _times(g.c, -of_c), g.d, g.continuous)
+        dynamic = into + of_c + _exponent_of(_sampled_gain(unit, poles))
+    into += (dynamic - into - of_c) // 2
     b, c = _times(g.b, -into), _times(g.c, into - dynamic)
     states = state_scaling(g.a, b, c)
     a = g.a * states / states[:, None]

@@ -14,7 +14,7 @@ EPS = float(np.finfo(float).eps)
 _LARGEST_ENTRY = 1e120  # its square, and products of a few of them, are still floats
 
 
-def state_matrix(given: Any, quantity: str, continuous: bool | None = None) -> tuple[np.ndarray, bool]:
+def state_matrix(system: Any, quantity: str, continuous: bool | None = None) -> tuple[np.ndarray, bool]:
     """Return (A, continuous) of a StateSpace or a square matrix, in float64 or complex128.
 
     The time domain is that of the system (see `time_base`); a matrix is discrete unless the flag says otherwise.
@@ -31,11 +31,12 @@ def state_matrix(given: Any, quantity: str, continuous: bool | None = None) -> t
     >>> state_matrix(np.eye(2), "kreiss_constant")[1]
     False
     """
-    _refuse(given, quantity)
-    if isinstance(given, loaded("control", "StateSpace")):
-        continuous = is_continuous(given, quantity, continuous)
-        given = given.A
-    a = require_numbers(f"the matrix of {quantity}", given)
+    _refuse(system, quantity)
+    matrix = system
+    if isinstance(system, loaded("control", "StateSpace")):
+        continuous = is_continuous(system, quantity, continuous)
+        matrix = system.A
+    a = require_numbers(f"the matrix of {quantity}", matrix)
     if a.ndim != 2 or a.shape[0] != a.shape[1] or a.shape[0] == 0:
         raise InputError(f"{quantity} takes a square matrix (n, n) with n >= 1, got shape {a.shape}")
     require_finite(f"the matrix of {quantity}", a)
@@ -43,19 +44,19 @@ def state_matrix(given: Any, quantity: str, continuous: bool | None = None) -> t
     return a, bool(continuous)
 
 
-def discrete_matrix(given: Any, quantity: str, instead: str) -> np.ndarray:
+def discrete_matrix(system: Any, quantity: str, instead: str) -> np.ndarray:
     """Return A for a quantity that has a meaning in discrete time alone."""
-    a, continuous = state_matrix(given, quantity)
+    a, continuous = state_matrix(system, quantity)
     if continuous:
         raise InputError(f"{quantity} is of discrete time, the system is continuous: use {instead}")
     return a
 
 
-def continuous_matrix(given: Any, quantity: str, instead: str) -> np.ndarray:
+def continuous_matrix(system: Any, quantity: str, instead: str) -> np.ndarray:
     """Return A for a quantity that has a meaning in continuous time alone; a matrix counts as continuous."""
-    if isinstance(given, loaded("control", "StateSpace")) and not is_continuous(given, quantity):
-        raise InputError(f"{quantity} is of continuous time, the system has dt = {given.dt}: use {instead}")
-    return state_matrix(given, quantity, True)[0]
+    if isinstance(system, loaded("control", "StateSpace")) and not is_continuous(system, quantity):
+        raise InputError(f"{quantity} is of continuous time, the system has dt = {system.dt}: use {instead}")
+    return state_matrix(system, quantity, True)[0]
 
 
 def require_scale(name: str, matrix: np.ndarray) -> None:
@@ -84,13 +85,13 @@ def require_size(n: int, largest: int, quantity: str, instead: str) -> None:
         )
 
 
-def _refuse(given: Any, quantity: str) -> None:
-    refuse_loop_sequence(given, quantity)
-    if isinstance(given, Loop):
+def _refuse(system: Any, quantity: str) -> None:
+    refuse_loop_sequence(system, quantity)
+    if isinstance(system, Loop):
         raise InputTypeError(
             f"{quantity} takes a matrix or a StateSpace: pass pass_operator(loop, n) or linearize(loop, x)"
         )
-    if isinstance(given, loaded("control", "TransferFunction")):
+    if isinstance(system, loaded("control", "TransferFunction")):
         raise InputTypeError(
             f"{quantity} depends on the choice of the state: give a StateSpace, not a TransferFunction"
         )

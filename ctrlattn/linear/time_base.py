@@ -15,15 +15,15 @@ from typing import Any
 from ctrlattn.errors import InputError
 
 
-def is_continuous(system: Any, quantity: str, asked: bool | None = None) -> bool:
+def is_continuous(system: Any, quantity: str, flag: bool | None = None) -> bool:
     """Tell whether the system lives in continuous time.
 
     Parameters
     ----------
     system : python-control system
     quantity : str
-        What is asked, for messages.
-    asked : bool, optional
+        Name of the quantity, for messages.
+    flag : bool, optional
         What the caller's flag says; it decides where the system has no time base.
 
     Returns
@@ -42,9 +42,9 @@ def is_continuous(system: Any, quantity: str, asked: bool | None = None) -> bool
     [True, True, False, False, False]
     """
     if system.dt is None:
-        return asked is None or asked
+        return flag is None or flag
     continuous = system.dt == 0
-    if asked is not None and asked != continuous:
+    if flag is not None and flag != continuous:
         word = "continuous (dt = 0)" if continuous else f"discrete (dt = {system.dt})"
-        raise InputError(f"{quantity}: continuous={asked} contradicts the system, which is {word}")
+        raise InputError(f"{quantity}: continuous={flag} contradicts the system, which is {word}")
     return continuous

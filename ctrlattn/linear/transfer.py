@@ -134,14 +134,14 @@ def _hessenberg_sides(
 def _single_reduced(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Side:
     """Reduce [[0, c], [b, A]], whose corner stays where it is. In one unit, powers of two, no part rounds another."""
     n = len(a)
-    size, into, out = (math.frexp(float(np.abs(m).max()))[1] for m in (a, b, c))
+    size, of_b, of_c = (math.frexp(float(np.abs(m).max()))[1] for m in (a, b, c))
     whole = np.zeros((n + 1, n + 1), order="F")
-    whole[1:, 1:], whole[1:, :1] = a, b * math.ldexp(1.0, size - into)
-    whole[:1, 1:] = c * math.ldexp(1.0, size - out)
+    whole[1:, 1:], whole[1:, :1] = a, b * math.ldexp(1.0, size - of_b)
+    whole[:1, 1:] = c * math.ldexp(1.0, size - of_c)
     whole = dgehrd(whole, overwrite_a=True)[0]
-    right = np.zeros((1, n))
-    right[0, 0] = whole[1, 0] * math.ldexp(1.0, into - size)
-    return whole[1:, 1:].T, right, whole[:1, 1:] * math.ldexp(1.0, out - size)
+    b_row = np.zeros((1, n))
+    b_row[0, 0] = whole[1, 0] * math.ldexp(1.0, of_b - size)
+    return whole[1:, 1:].T, b_row, whole[:1, 1:] * math.ldexp(1.0, of_c - size)
 
 
 def _several_reduced(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Side:

@@ -137,12 +137,12 @@ def token_system(loop: Loop, n: int) -> "control.StateSpace":
     corner[0, 0] = 1.0
     memory = np.block([[-d_c, c_c], [-b_c, a_c]])
     matrix = np.kron(plant, corner) + np.kron(eye, memory)
-    into = np.kron(eye, np.vstack([d_c, b_c]))
-    out = np.kron(eye, np.eye(1, width))
+    inputs = np.kron(eye, np.vstack([d_c, b_c]))
+    outputs = np.kron(eye, np.eye(1, width))
     names = [f"{'x' if j == 0 else f's{j - 1}'}[{i}]" for i in range(n) for j in range(width)]
     import control
 
     return control.ss(
-        matrix, into, out, np.zeros((n, n)), 1, states=names, inputs=[f"r[{i}]" for i in range(n)],
+        matrix, inputs, outputs, np.zeros((n, n)), 1, states=names, inputs=[f"r[{i}]" for i in range(n)],
         outputs=[f"y[{i}]" for i in range(n)], remove_useless_states=False,
     )  # fmt: skip

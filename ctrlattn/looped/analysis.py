@@ -96,8 +96,8 @@ class Analysis:
             said.append(f"no limits of gain and recall: {self.why_no_limits}")
         if self.exponents is not None:
             value, low, high = (float(part[0]) for part in self.exponents[:3])
-            known = f"is {value:.4g}" if not np.isnan(value) else "is open: it lies"
-            said.append(f"the largest Lyapunov exponent {known}, between {low:.4g} and {high:.4g} a pass")
+            outcome = f"is {value:.4g}" if not np.isnan(value) else "is open: it lies"
+            said.append(f"the largest Lyapunov exponent {outcome}, between {low:.4g} and {high:.4g} a pass")
         if np.isfinite(self.multiplier):
             said.append(f"the largest multiplier of the orbit is {self.multiplier:.4g}")
         return said
@@ -126,8 +126,8 @@ class Analysis:
         return said
 
 
-def _between(least: float, largest: float, known: bool) -> str:
-    return f"{largest:.4g}" if known else f"{least:.4g} to {largest:.4g}, which errors of the eigenvalues leave open"
+def _between(least: float, largest: float, sure: bool) -> str:
+    return f"{largest:.4g}" if sure else f"{least:.4g} to {largest:.4g}, which errors of the eigenvalues leave open"
 
 
 def analyse(
@@ -240,8 +240,8 @@ def _moved(step: PassMap, point: RestPoint, measured: PassSpectrum) -> PassSpect
     change = float(np.linalg.norm(there - here)) * _MULTIPLE
     if not np.isfinite(change) or change == 0:
         return measured
-    known = known_to(step, point.x, here) + change
-    return measured._replace(errors=eigenvalue_errors(here, measured.eigenvalues, known))
+    delta = known_to(step, point.x, here) + change
+    return measured._replace(errors=eigenvalue_errors(here, measured.eigenvalues, delta))
 
 
 def _limits(step: PassMap, at: Array, measured: PassSpectrum, loop: Passes, seed: int) -> tuple[Limits | None, str]:

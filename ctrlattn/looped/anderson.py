@@ -77,8 +77,8 @@ def anderson(
         require_finite_at("the state", h, k, passes)
         if until is not None and rests(e, until, h, start):
             break
-    everything = xp.stack(states)
-    return Trajectory(everything, xp.stack(predictions), xp.stack(errors), everything[1:] - everything[:-1])
+    state = xp.stack(states)
+    return Trajectory(state, xp.stack(predictions), xp.stack(errors), state[1:] - state[:-1])
 
 
 def _combined(h: Array, e: Array, states: list[Array], errors: list[Array], gain: float) -> Array:
@@ -102,7 +102,7 @@ def _combined(h: Array, e: Array, states: list[Array], errors: list[Array], gain
     return new
 
 
-def least_squares(matrix: np.ndarray, right: np.ndarray, rcond: float = 1e-13) -> np.ndarray | None:
+def least_squares(matrix: np.ndarray, b: np.ndarray, rcond: float = 1e-13) -> np.ndarray | None:
     """Return x of least |A x - b|; None where A is not finite, or its singular values do not converge.
 
     >>> least_squares(np.diag([2.0, 4.0]), np.ones(2)).tolist()
@@ -111,7 +111,7 @@ def least_squares(matrix: np.ndarray, right: np.ndarray, rcond: float = 1e-13) -
     if not np.all(np.isfinite(matrix)):
         return None
     try:
-        x = np.linalg.lstsq(matrix, right, rcond=rcond)[0]
+        x = np.linalg.lstsq(matrix, b, rcond=rcond)[0]
     except np.linalg.LinAlgError:
         return None
     return x if np.all(np.isfinite(x)) else None

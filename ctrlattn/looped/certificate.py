@@ -96,29 +96,29 @@ def contraction_ball(
     start = loop.init(x, reference).start
     flat = require_real("x", x).ravel()
 
-    def moved(h: np.ndarray) -> np.ndarray:
+    def one_pass(h: np.ndarray) -> np.ndarray:
         at = like(h.reshape(tuple(x.shape)), x)
         with np.errstate(all="ignore"):
             return h + gain * require_real("e", loop.error(at, step(at), start)).ravel()
 
     jacobian = formed(pass_products(step, x), size)
     m = np.eye(size) + gain * (jacobian - (1 + loop.recall) * np.eye(size))
-    known = gain * _uncertainty(step, x, jacobian, bound)
-    metric, norm, stretch = _metric(m, known)
+    delta = gain * _uncertainty(step, x, jacobian, bound)
+    metric, norm, stretch = _metric(m, delta)
     rate = (1 + norm) / 2
     # In the metric the second derivative is larger by what the metric stretches.
     slope = gain * bound * stretch
     radius = min((rate - norm) / slope if slope > 0 else math.inf, largest)
-    off = _length(metric, moved(flat) - flat)
+    off = _length(metric, one_pass(flat) - flat)
     if not off <= (1 - rate) * radius:
         raise ArithmeticError(
             f"no ball: the loop moves x by {off:.2g}, and the ball of radius {radius:.2g} bears "
             f"{(1 - rate) * radius:.2g}: give a point nearer to rest"
         )
     rounding = _ROUNDING * machine_epsilon(x) * (1 + gain * (1 + 2 * loop.recall))
-    bent = _Bent(m, gain * bound, known, rounding, float(np.linalg.norm(require_real("h_0", start))))
-    seen = _tried(moved, flat, metric, radius, rate, bent, seed)
-    return Ball(rate, radius, radius / (1.0 if metric is None else float(np.linalg.norm(metric, 2))), metric, seen)
+    bent = _Bent(m, gain * bound, delta, rounding, float(np.linalg.norm(require_real("h_0", start))))
+    ratio = _tried(one_pass, flat, metric, radius, rate, bent, seed)
+    return Ball(rate, radius, radius / (1.0 if metric is None else float(np.linalg.norm(metric, 2))), metric, ratio)
 
 
 def _uncertainty(step: PassMap, x: Array, jacobian: np.ndarray, bound: float) -> float:
@@ -197,35 +197,35 @@ class _Bent(NamedTuple):
 
 
 def _tried(
-    moved: Any, x: np.ndarray, metric: np.ndarray | None, radius: float, rate: float, bent: _Bent, seed: int
+    one_pass: Any, x: np.ndarray, metric: np.ndarray | None, radius: float, rate: float, bent: _Bent, seed: int
 ) -> float:
     """Return the largest ratio over random pairs of the ball; raise ArithmeticError where it is above the rate.
 
     Random pairs rarely see a single direction that grows among many. They do see that M leaves it out: near x, where
     curvature moves nothing, T(a) - T(b) is M (a - b).
     """
-    rng, seen = np.random.default_rng(seed), 0.0
+    rng, ratio = np.random.default_rng(seed), 0.0
     unit = np.eye(len(x)) if metric is None else np.linalg.inv(metric)
     for scale in (*np.ones(_PAIRS // 2), *10.0 ** rng.uniform(-6, 0, _PAIRS // 2)):
         off = [scale * radius * unit @ _in_ball(rng, len(x)) for _ in range(2)]
         apart = _length(metric, off[0] - off[1])
-        ends = [moved(x + d) for d in off]
+        ends = [one_pass(x + d) for d in off]
         if not all(np.all(np.isfinite(end)) for end in ends):
             raise ArithmeticError("no ball: the loop is not finite at a random point of it")
         if scale == 1 and apart > 0:
-            seen = max(seen, _length(metric, ends[0] - ends[1]) / apart)
+            ratio = max(ratio, _length(metric, ends[0] - ends[1]) / apart)
         if not bent.allows((off[0], off[1]), (ends[0], ends[1]), x):
             raise ArithmeticError(
                 "the certificate is contradicted: the loop moves a random pair of the ball otherwise than its Jacobian "
                 "and the given lipschitz allow. Either lipschitz is too small for this map, or its derivative is not "
                 "what differentiation takes for it (a part under no_grad or detach)"
             )
-    if not seen <= rate * (1 + 1e-9):
+    if not ratio <= rate * (1 + 1e-9):
         raise ArithmeticError(
-            f"the certificate of rate {rate:.6g} is contradicted: a random pair of the ball came nearer by {seen:.6g} "
+            f"the certificate of rate {rate:.6g} is contradicted: a random pair of the ball came nearer by {ratio:.6g} "
             "only. The given lipschitz is too small for this map"
         )
-    return seen
+    return ratio
 
 
 def _in_ball(rng: np.random.Generator, size: int) -> np.ndarray:

@@ -81,35 +81,35 @@ def _one_matrix(step: PassMap, visited: list[Array]) -> tuple[np.ndarray, np.nda
     points = [*(round(share * last) for share in _ASKED), last // 2 + 1]
     try:
         first, *others = (formed(pass_products(step, visited[min(i, last)]), length(visited[0])) for i in points)
-        known = known_to(step, visited[0], first)
+        delta = known_to(step, visited[0], first)
     except ArithmeticError:
         return None
     # Each of the two is known so well.
-    if any(float(np.linalg.norm(other - first)) > 2 * known for other in others):
+    if any(float(np.linalg.norm(other - first)) > 2 * delta for other in others):
         return None
     values = np.linalg.eigvals(first)
-    return np.abs(values), eigenvalue_errors(first, values, 2 * known)
+    return np.abs(values), eigenvalue_errors(first, values, 2 * delta)
 
 
-def _both(ran: Exponents, moduli: np.ndarray, errors: np.ndarray) -> Exponents:
+def _both(run: Exponents, moduli: np.ndarray, errors: np.ndarray) -> Exponents:
     """Return the eigenvalues' exponents, if those of the run do not contradict them."""
-    k = len(ran.values)
+    k = len(run.values)
     with np.errstate(divide="ignore"):
         values, low, high = (
             np.log(-np.sort(-part)[:k]) for part in (moduli, np.maximum(moduli - errors, 0.0), moduli + errors)
         )
-    lost = np.isneginf(ran.values) & np.isneginf(low)
-    values, high = np.where(lost, -np.inf, values), np.where(lost, np.minimum(high, ran.high), high)
-    apart = (low > ran.high) | (ran.low > high)
-    left = apart | opened(values, low, high)
+    annihilated = np.isneginf(run.values) & np.isneginf(low)
+    values, high = np.where(annihilated, -np.inf, values), np.where(annihilated, np.minimum(high, run.high), high)
+    apart = (low > run.high) | (run.low > high)
+    undecided = apart | opened(values, low, high)
     why = ""
-    if left.any():
-        j = int(np.argmax(left))
+    if undecided.any():
+        j = int(np.argmax(undecided))
         why = (
-            f"{int(left.sum())} of {k} Lyapunov exponents are open: number {j + 1} lies between {low[j]:.4g} and "
-            f"{high[j]:.4g} by the eigenvalues of the derivative with their errors, and between {ran.low[j]:.4g} and "
-            f"{ran.high[j]:.4g} by {len(ran.running)} passes. Eigenvalues that share their eigenvector cost digits"
+            f"{int(undecided.sum())} of {k} Lyapunov exponents are open: number {j + 1} lies between {low[j]:.4g} and "
+            f"{high[j]:.4g} by the eigenvalues of the derivative with their errors, and between {run.low[j]:.4g} and "
+            f"{run.high[j]:.4g} by {len(run.running)} passes. Eigenvalues that share their eigenvector cost digits"
         )
-    low = np.where(apart, np.minimum(low, ran.low), low)
-    high = np.where(apart, np.maximum(high, ran.high), high)
-    return Exponents(np.where(left, np.nan, values), low, high, ran.running, why)
+    low = np.where(apart, np.minimum(low, run.low), low)
+    high = np.where(apart, np.maximum(high, run.high), high)
+    return Exponents(np.where(undecided, np.nan, values), low, high, run.running, why)

@@ -82,18 +82,18 @@ def leading_pairs(
         while True:
             # Products cost most, so that it is asked between them whether more are needed.
             state.grow(min(basis, max(len(state.h) + _ASKED * block, 2 * k)))
-            chosen, unsettled = state.converged(k, score, tol)
+            indices, unsettled = state.converged(k, score, tol)
             if not unsettled:
-                pairs = state.pairs(chosen)
+                pairs = state.pairs(indices)
                 if np.all(pairs.residuals <= tol * pairs.norm):
                     return pairs
             if len(state.h) + block > basis:
                 break
         if restart + 1 < restarts:
-            state.shrink(min((len(chosen) + basis) // 2, basis - block), score)
+            state.shrink(min((len(indices) + basis) // 2, basis - block), score)
     raise ArithmeticError(
-        f"{len(chosen) - unsettled} of {len(chosen)} eigenvalues have residuals of at most {tol:.2g} of the norm after "
-        f"{state.count} products with the Jacobian: ask for fewer, a larger tol, or a larger basis"
+        f"{len(indices) - unsettled} of {len(indices)} eigenvalues have residuals of at most {tol:.2g} of the norm "
+        f"after {state.count} products with the Jacobian: ask for fewer, a larger tol, or a larger basis"
     )
 
 
@@ -137,14 +137,14 @@ class _State:
     def orthogonalised(self, w: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (V'W, Q, R) with W = V (V'W) + Q R; a lost direction is replaced by a random one with R = 0."""
         inside = v.T @ w
-        rest = w - v @ inside
-        before = np.linalg.norm(rest, axis=0)
-        again = v.T @ rest
-        inside, rest = inside + again, rest - v @ again
+        remainder = w - v @ inside
+        before = np.linalg.norm(remainder, axis=0)
+        correction = v.T @ remainder
+        inside, remainder = inside + correction, remainder - v @ correction
         sizes = np.linalg.norm(w, axis=0)
         q, r = np.zeros_like(w), np.zeros((w.shape[1], w.shape[1]))
         for j in range(w.shape[1]):
-            column, r[:j, j] = _without(rest[:, j], q[:, :j])
+            column, r[:j, j] = _without(remainder[:, j], q[:, :j])
             length = float(np.linalg.norm(column))
             if length > _LOST * sizes[j]:
                 r[j, j] = length
@@ -161,13 +161,13 @@ class _State:
         """Return (indices of the wanted eigenvalues of H, how many of them are not converged)."""
         self.values, self.small = np.linalg.eig(self.h)
         self.norm = float(np.linalg.norm(self.h, 2))
-        chosen = leading(self.values, score(self.values), k)
-        residuals = np.linalg.norm(self.c @ self.small[:, chosen], axis=0)
-        return chosen, int(np.sum(residuals > tol * self.norm / 2))
+        indices = leading(self.values, score(self.values), k)
+        residuals = np.linalg.norm(self.c @ self.small[:, indices], axis=0)
+        return indices, int(np.sum(residuals > tol * self.norm / 2))
 
-    def pairs(self, chosen: np.ndarray) -> RitzPairs:
+    def pairs(self, indices: np.ndarray) -> RitzPairs:
         """Return the chosen eigenpairs; their residuals are those of products of their own."""
-        values, y = self.values[chosen].astype(complex), self.small[:, chosen]
+        values, y = self.values[indices].astype(complex), self.small[:, indices]
         vectors = (self.v @ y).astype(complex)
         vectors = vectors / np.linalg.norm(vectors, axis=0)
         residuals = self._residuals(values, vectors)
@@ -177,11 +177,11 @@ class _State:
         """Return |A v - lambda v|; of a conjugate pair one is multiplied, since A is real."""
         first = np.flatnonzero(values.imag >= 0)
         turning = first[values.imag[first] > 0]
-        moved = np.zeros_like(vectors)
+        images = np.zeros_like(vectors)
         both = self.times(np.hstack([vectors.real[:, first], vectors.imag[:, turning]]))
-        moved[:, first] = both[:, : len(first)]
-        moved[:, turning] += 1j * both[:, len(first) :]
-        lengths = np.linalg.norm(moved - vectors * values, axis=0)
+        images[:, first] = both[:, : len(first)]
+        images[:, turning] += 1j * both[:, len(first) :]
+        lengths = np.linalg.norm(images - vectors * values, axis=0)
         below = np.flatnonzero(values.imag < 0)
         partner = [int(turning[np.argmin(np.abs(values[turning] - np.conj(values[i])))]) for i in below]
         lengths[below] = lengths[partner]
@@ -190,8 +190,8 @@ class _State:
     def shrink(self, size: int, score: Score) -> None:
         """Keep about `size` directions of V, those of the eigenvalues of largest score."""
         values = np.linalg.eigvals(self.h)
-        chosen = leading(values, score(values), size)
-        least = float(np.min(score(values[chosen])))
+        indices = leading(values, score(values), size)
+        least = float(np.min(score(values[indices])))
         width = 1e-10 * max(abs(least), 1e-300)
         t, u, m = scipy.linalg.schur(
             self.h, sort=lambda re, im: bool(score(np.array([complex(re, im)]))[0] >= least - width)
@@ -209,17 +209,17 @@ def leading(values: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
     [1, 2]
     """
     order = np.lexsort((-values.imag, -values.real, -scores))
-    chosen = order[:k].tolist()
+    indices = order[:k].tolist()
     for i in order[:k].tolist():
         partner = np.flatnonzero(values == np.conj(values[i]))
-        if values[i].imag != 0 and len(partner) and not set(partner.tolist()) & set(chosen):
-            chosen.append(int(partner[0]))
-    return np.array(chosen)
+        if values[i].imag != 0 and len(partner) and not set(partner.tolist()) & set(indices):
+            indices.append(int(partner[0]))
+    return np.array(indices)
 
 
 def _without(column: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (what is left of the column beside the span of q, its components), by two projections."""
     inside = q.T @ column
-    rest = column - q @ inside
-    again = q.T @ rest
-    return rest - q @ again, inside + again
+    remainder = column - q @ inside
+    correction = q.T @ remainder
+    return remainder - q @ correction, inside + correction

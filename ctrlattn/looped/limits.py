@@ -201,8 +201,8 @@ class _Runner:
 
     def __init__(self, step: PassMap, x: Array, measured: PassSpectrum, passes: int, seed: int) -> None:
         self.measured, self.passes, self.x, self.rng = measured, passes, x, np.random.default_rng(seed)
-        moved = x - step(x)
-        self.step = lambda h: step(h) + moved
+        shift = x - step(x)
+        self.step = lambda h: step(h) + shift
         flat = require_real("x", x).ravel()
         # Curvature and rounding are both small where the disturbance is between them.
         scale = float(np.linalg.norm(flat)) or difference_size(step, x)  # the norm of tiny numbers is 0
@@ -224,13 +224,13 @@ class _Runner:
         at = int(np.argmax(np.abs(pass_poles(beyond.law, self.measured.eigenvalues, beyond.recall)).max(axis=-1)))
         grows = math.nan if outside is None else self.along(outside, at)
         shrinks = self.along(inside, at)
-        ran = (self.rate(inside, at), math.nan if outside is None else self.rate(outside, at))
+        rates = (self.rate(inside, at), math.nan if outside is None else self.rate(outside, at))
         burst = _BURST ** (1 / (self.passes - self.passes // 2))
-        if shrinks >= 1 or grows <= 1 or ran[0] > burst or ran[1] < 1 / burst:
+        if shrinks >= 1 or grows <= 1 or rates[0] > burst or rates[1] < 1 / burst:
             raise ArithmeticError(
                 f"the {name} {value:.6g} follows from the measured eigenvalues, and the loop contradicts it: along the "
                 f"mode that decides, a disturbance changes by {shrinks:.9g} in each pass just inside and by "
-                f"{grows:.9g} just outside, and any disturbance by {ran[0]:.6g} and {ran[1]:.6g}. Measure more "
+                f"{grows:.9g} just outside, and any disturbance by {rates[0]:.6g} and {rates[1]:.6g}. Measure more "
                 "eigenvalues; the loop may also be far from linear at x, or too slow there for rounding"
             )
         return Limit(value, complex(self.measured.eigenvalues[at]), shrinks, grows, error)
@@ -265,13 +265,13 @@ class _Runner:
         # Eigenvalues of one block are measured on a ring, and are one in its middle.
         touching = np.abs(values[:, None] - values) <= errors[:, None] + errors
         merged = (touching @ values) / touching.sum(axis=1)
-        moved = [
+        spectra = [
             part.real + share * errors + 1j * np.sign(part.imag) * np.maximum(np.abs(part.imag) - flat * errors, 0.0)
             for part in (values, merged)
             for share in _FAVOURS
             for flat in (0.0, 1.0)
         ]
-        if not np.all(np.isfinite(errors)) or any(intervals(part) for part in moved):
+        if not np.all(np.isfinite(errors)) or any(intervals(part) for part in spectra):
             raise _OpenError(
                 f"whether there is a {name} is open: the measured eigenvalues have none, and within their errors of up "
                 f"to {self.worst} there is one"
@@ -297,8 +297,8 @@ class _Runner:
         h = self.x + h
         with np.errstate(all="ignore"):
             h, _, _, state = loop.step(h, self.step(h), PassState(self.x, tuple(memory)))
-        moved = (h - self.x, *(state.controller or ()))
-        return np.stack([plane.T @ require_real("d", part).ravel() for part in moved])
+        disturbances = (h - self.x, *(state.controller or ()))
+        return np.stack([plane.T @ require_real("d", part).ravel() for part in disturbances])
 
     def rate(self, loop: Passes, at: int) -> float:
         """Return exp of the mean of ln |d'|/|d| over the second half of passes, d the disturbance of (h, memories)."""

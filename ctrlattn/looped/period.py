@@ -42,10 +42,10 @@ class Period(NamedTuple):
             return "the loop drifts: it keeps moving away"
         if self.period == 0:
             return f"the loop stays bounded and has no period up to {len(self.distances)}"
-        what = "a fixed point" if self.period == 1 else f"an orbit of period {self.period}"
+        motion = "a fixed point" if self.period == 1 else f"an orbit of period {self.period}"
         if self.settled:
-            return f"the loop settles on {what}"
-        return f"the loop approaches {what}, by a factor of {self.rate:.6g} in each pass"
+            return f"the loop settles on {motion}"
+        return f"the loop approaches {motion}, by a factor of {self.rate:.6g} in each pass"
 
 
 def period(
@@ -113,11 +113,13 @@ def period(
     distances = np.array([_distances(part, most) for part in (*marks, window)])
     # A state that comes to rest at 0 is measured against where it was.
     scale = max(sizes[-1], sizes[half], near * sizes[0], 1e-300)
-    moved = _size(window[-1] - marks[0][-1])
-    return _verdict(distances / scale, near, moved, sizes, steps, h)
+    displacement = _size(window[-1] - marks[0][-1])
+    return _verdict(distances / scale, near, displacement, sizes, steps, h)
 
 
-def _verdict(at: np.ndarray, near: float, moved: float, sizes: list[float], steps: list[float], h: Array) -> Period:
+def _verdict(
+    at: np.ndarray, near: float, displacement: float, sizes: list[float], steps: list[float], h: Array
+) -> Period:
     """Tell what the loop does from the distances at a half, three quarters and the end of the passes, (3, most)."""
     half, distances = len(steps) // 2, at[-1]
     passes = len(steps) - half
@@ -134,7 +136,7 @@ def _verdict(at: np.ndarray, near: float, moved: float, sizes: list[float], step
     path, late = sum(steps[half:]), max(passes // 4, 1)
     grows = max(sizes[-late:]) > 2 * max(sizes[half - late : half + 1])
     slowing = steps[-1] <= _FALLING * steps[half]
-    if grows or (moved >= _STEADY * path and not slowing):
+    if grows or (displacement >= _STEADY * path and not slowing):
         return Period(-1, False, distances, float("nan"), None, h)
     falling = (at[1] <= _FALLING * at[0]) & (at[2] <= _FALLING * at[1])
     small = falling & (at[2] <= _SMALL)
@@ -157,8 +159,8 @@ def _geometric(at: np.ndarray, passes: int, eps: float) -> np.ndarray:
             -np.log(end / start) / count
             for start, end, count in ((at[0], at[1], first), (at[1], at[2], passes - first))
         )
-        seen = before * first > 100 * eps / at[2]  # more than rounding changes a distance
-        return np.where(seen & (np.abs(before - after) <= _ALIKE * before), after, 0.0)
+        visible = before * first > 100 * eps / at[2]  # more than rounding changes a distance
+        return np.where(visible & (np.abs(before - after) <= _ALIKE * before), after, 0.0)
 
 
 def _rate(at: np.ndarray, p: int, passes: int) -> float:

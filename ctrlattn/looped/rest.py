@@ -309,13 +309,13 @@ def basin(
     tol, seed = require_positive("tol", tol), require_whole("seed", seed, least=0)
     rng, flat = np.random.default_rng(seed), require_real("point", x).ravel()
     unit = float(np.linalg.norm(flat)) or 1.0
-    returned = []
+    counts = []
     for distance in distances * unit:
         directions = rng.standard_normal((starts, len(flat)))
         directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
         ends = [_end(step, loop, x, reference, distance * d, passes, tol) for d in directions]
-        returned.append(sum(ends))
-    count = np.array(returned)
+        counts.append(sum(ends))
+    count = np.array(counts)
     low = np.where(count == 0, 0.0, beta.ppf(0.025, np.maximum(count, 1), starts - count + 1))
     high = np.where(count == starts, 1.0, beta.ppf(0.975, count + 1, np.maximum(starts - count, 1)))
     return Basin(distances, count, starts, low, high, seed)

@@ -112,8 +112,8 @@ def some(
     values: np.ndarray, vectors: np.ndarray, residuals: np.ndarray, norm: float, whole: bool, products: int
 ) -> PassSpectrum:
     """Return a part of a spectrum with the errors that its residuals leave."""
-    s, known = compressed(values, vectors, residuals)
-    errors = eigenvalue_errors(s, values, known) if np.isfinite(known) else np.full(len(values), np.inf)
+    s, delta = compressed(values, vectors, residuals)
+    errors = eigenvalue_errors(s, values, delta) if np.isfinite(delta) else np.full(len(values), np.inf)
     return PassSpectrum(values, vectors, residuals, norm, whole, products, errors)
 
 

@@ -102,17 +102,17 @@ def _extent(loop: Passes) -> float:
 
 
 def eigenvalue_errors(
-    matrix: np.ndarray, values: np.ndarray, known: float, pairs: tuple[np.ndarray, np.ndarray] | None = None
+    matrix: np.ndarray, values: np.ndarray, delta: float, pairs: tuple[np.ndarray, np.ndarray] | None = None
 ) -> np.ndarray:
-    """Return the radii of disks around eigenvalues of a matrix that hold those of every matrix within `known` of it.
+    """Return the radii of disks around eigenvalues of a matrix that hold those of every matrix within `delta` of it.
 
     Parameters
     ----------
     matrix : (n, n)
     values : (m,) complex
         All or some of its eigenvalues.
-    known : float
-        delta, of the 2-norm; positive.
+    delta : float
+        Bound in the 2-norm; positive.
     pairs : ((n,), (n, n)), optional
         All eigenvalues and eigenvectors, where they are known already.
 
@@ -135,27 +135,27 @@ def eigenvalue_errors(
     # Both of a conjugate pair of a real matrix move alike.
     upper = values.real + 1j * np.abs(values.imag) if np.isrealobj(matrix) else values
     distinct, back = np.unique(upper, return_inverse=True)
-    norm = float(np.linalg.norm(matrix, 2)) + known
+    norm = float(np.linalg.norm(matrix, 2)) + delta
     every, kappa = _conditions(*(np.linalg.eig(matrix) if pairs is None else pairs))
     kappa = kappa[np.argmin(np.abs(distinct[:, None] - every), axis=1)]
-    radius = np.where(np.isfinite(kappa), _CLEAR * kappa * known, np.inf)
+    radius = np.where(np.isfinite(kappa), _CLEAR * kappa * delta, np.inf)
     if len(matrix) <= _LOOKED:
-        bent = np.flatnonzero(~(kappa**2 * known < _SIMPLE * norm))
-        radius[bent] = np.where(radius[bent] < 1e-3 * norm, radius[bent], _CLEAR * known)
-        radius[bent] = _cleared(matrix, distinct[bent], every, radius[bent], known, norm)
+        bent = np.flatnonzero(~(kappa**2 * delta < _SIMPLE * norm))
+        radius[bent] = np.where(radius[bent] < 1e-3 * norm, radius[bent], _CLEAR * delta)
+        radius[bent] = _cleared(matrix, distinct[bent], every, radius[bent], delta, norm)
     return np.minimum(radius, 2 * norm)[back]  # no eigenvalue of such a matrix is farther from 0 than its norm
 
 
 def _cleared(
-    matrix: np.ndarray, values: np.ndarray, every: np.ndarray, radius: np.ndarray, known: float, norm: float
+    matrix: np.ndarray, values: np.ndarray, every: np.ndarray, radius: np.ndarray, delta: float, norm: float
 ) -> np.ndarray:
-    """Return the radii, doubled until sigma_min is clear of `known` on the circle."""
+    """Return the radii, doubled until sigma_min is clear of `delta` on the circle."""
     radius, pending = radius.copy(), np.arange(len(values))
     while len(pending):
         fixed = np.broadcast_to(_ANGLES, (len(pending), len(_ANGLES)))
         directions = np.concatenate([fixed, _towards(values[pending], every)], axis=1)
         clear = pseudospectrum(matrix, values[pending, None] + radius[pending, None] * directions).min(axis=1)
-        pending = pending[clear <= _CLEAR * known]
+        pending = pending[clear <= _CLEAR * delta]
         radius[pending] *= 2
         pending = pending[radius[pending] <= 2 * norm]
     return radius
@@ -172,17 +172,17 @@ def known_to(f: Any, x: Array, jacobian: np.ndarray) -> float:
         As `formed` gives it.
     """
     eps = machine_epsilon(x)
-    known = _ROUNDING * eps * float(np.linalg.norm(jacobian))
+    bound = _ROUNDING * eps * float(np.linalg.norm(jacobian))
     if not is_torch(x):
-        flat, moved = require_real("x", x).ravel(), require_real("F(x)", f(x)).ravel()
+        flat, image = require_real("x", x).ravel(), require_real("F(x)", f(x)).ravel()
         size = difference_size(f, x)
         tangent = Tangent(x, None)
         tangent.size, tangent.at = size, float(np.max(np.abs(flat)))
         change = tangent.longer().advance(f, x, np.eye(len(flat)))[1] - jacobian
         # Differences round alike now and then, so that the digits of the ends count too.
-        rounding = 4 * eps * (size + float(np.max(np.abs(moved)))) / difference_step(size, eps)
-        known += 2 * float(np.linalg.norm(change)) + rounding * len(flat) ** 0.5
-    return known if np.isfinite(known) and known > 0 else max(known, float(np.finfo(float).tiny))
+        rounding = 4 * eps * (size + float(np.max(np.abs(image)))) / difference_step(size, eps)
+        bound += 2 * float(np.linalg.norm(change)) + rounding * len(flat) ** 0.5
+    return bound if np.isfinite(bound) and bound > 0 else max(bound, float(np.finfo(float).tiny))
 
 
 def compressed(values: np.ndarray, vectors: np.ndarray, residuals: np.ndarray) -> tuple[np.ndarray, float]:

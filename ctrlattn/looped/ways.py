@@ -255,41 +255,41 @@ def hold(xp: Any, decay: Any, step: Any, into: Any, discretisation: Discretisati
     [0.5, 0.693147]
     """
     rate = xp.exp(decay)
-    carried = xp.exp(-step * rate)
+    a = xp.exp(-step * rate)
     if discretisation == "euler":
-        return carried, step * into
+        return a, step * into
     # Below the smallest normal rate the hold is the Euler step to the last digit.
     normal = rate > _NORMAL
     held = xp.where(normal, -xp.expm1(-step * rate) / xp.where(normal, rate, 1.0), step)
-    return carried, held * into
+    return a, held * into
 
 
 def _injected(residual: Any, decay: Any, step: Any, into: Any, discretisation: Discretisation) -> Any:
     """Return h_0 -> (h -> A h + B h_0 + R(h, h_0))."""
     if not callable(residual) or isinstance(residual, type):
         raise InputTypeError(f"parcae takes the residual R(h, e) as a function, got {type(residual).__name__}")
-    carried, write = held_input(decay, step, into, discretisation)
+    transition, write = held_input(decay, step, into, discretisation)
 
     def of_input(e: Array) -> PassMap:
-        a, b = like(carried, e), like(write, e)
+        a, b = like(transition, e), like(write, e)
         wide = tuple(e.shape)[-1:]
         if tuple(a.shape) not in ((), wide) or tuple(b.shape) not in ((), wide, wide * 2):
             raise InputError(
                 f"decay, step and into must be numbers or fit features of {wide}: A has the shape {tuple(a.shape)}, B "
                 f"{tuple(b.shape)}"
             )
-        written = e @ b if b.ndim == 2 else b * e
-        return as_pass_map(lambda h: a * h + written + residual(h, e))
+        input_term = e @ b if b.ndim == 2 else b * e
+        return as_pass_map(lambda h: a * h + input_term + residual(h, e))
 
     return of_input
 
 
 def _require_arguments(name: str, make: Callable[..., Any], maps: tuple[Any, ...], options: dict[str, Any]) -> None:
     parameters = signature(make).parameters.values()
-    wanted = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    if len(maps) != len(wanted):
-        raise InputError(f"the way {name!r} takes {len(wanted)} maps ({', '.join(wanted)}), got {len(maps)}")
+    map_names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    option_names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    if len(maps) != len(map_names):
+        raise InputError(f"the way {name!r} takes {len(map_names)} maps ({', '.join(map_names)}), got {len(maps)}")
     for option in options:
-        if option not in known:
-            raise InputError(f"the way {name!r} has no option {option!r}: it has {', '.join(known) or 'none'}")
+        if option not in option_names:
+            raise InputError(f"the way {name!r} has no option {option!r}: it has {', '.join(option_names) or 'none'}")

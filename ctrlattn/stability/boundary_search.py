@@ -96,10 +96,10 @@ def samples(response: Response, functions: Functions, w: np.ndarray) -> Samples:
         f = np.insert(f, active + 1, f_middle, axis=1)
         # A smooth curve bends four times less over half the step; noise and jumps bend as much at every step.
         stalled = stalled + np.any(hidden & (curvature > 0.7 * bend), axis=0)
-        again = np.any(hidden, axis=0) & (stalled < _STALLED) & (right - left > 1e-14 * right)
-        halves = (active + np.arange(len(active)))[again]  # each point pushes what is behind it
+        pending = np.any(hidden, axis=0) & (stalled < _STALLED) & (right - left > 1e-14 * right)
+        halves = (active + np.arange(len(active)))[pending]  # each point pushes what is behind it
         active = np.stack([halves, halves + 1], axis=1).ravel()
-        bend, stalled = np.repeat(curvature[:, again], 2, axis=1), np.repeat(stalled[again], 2)
+        bend, stalled = np.repeat(curvature[:, pending], 2, axis=1), np.repeat(stalled[pending], 2)
     return Samples(w, values, f)
 
 
@@ -110,16 +110,16 @@ def _hidden(left: np.ndarray, middle: np.ndarray, right: np.ndarray) -> tuple[np
     """
     curvature, slope = np.abs(left - 2 * middle + right), np.abs(left - right)
     lowest = np.minimum(np.minimum(np.abs(left), np.abs(right)), np.abs(middle))
-    crossed = (left * middle < 0) | (middle * right < 0)
-    return np.where(crossed, 2 * curvature > slope, (2 * curvature > lowest) & (4 * curvature > slope)), curvature
+    sign_changes = (left * middle < 0) | (middle * right < 0)
+    return np.where(sign_changes, 2 * curvature > slope, (2 * curvature > lowest) & (4 * curvature > slope)), curvature
 
 
-def zeros(response: Response, functions: Functions, seen: Samples, which: int) -> np.ndarray:
+def zeros(response: Response, functions: Functions, grid: Samples, which: int) -> np.ndarray:
     """Return the zeros of one of the functions inside the grid: polished sign changes, and where it touches zero.
 
     A function that is 0 wherever it is seen has none.
     """
-    f = seen.functions[which]
+    f = grid.functions[which]
     sure = np.flatnonzero(f != 0)
     if not len(sure):
         return np.zeros(0)
@@ -129,13 +129,13 @@ def zeros(response: Response, functions: Functions, seen: Samples, which: int) -
     def function(w: np.ndarray) -> np.ndarray:
         return functions(w, response(w))[which]
 
-    crossed = _polished(function, *(seen.w[i] for i in brackets), *(f[i] for i in brackets))
+    sign_changes = _polished(function, *(grid.w[i] for i in brackets), *(f[i] for i in brackets))
     size = np.abs(f)
     inner = np.flatnonzero((size[1:-1] <= size[:-2]) & (size[1:-1] <= size[2:]) & (size[1:-1] < _TOUCH)) + 1
-    touching = seen.w[inner[f[inner - 1] * f[inner + 1] > 0]]
+    touching = grid.w[inner[f[inner - 1] * f[inner + 1] > 0]]
     # Rounding also makes a turning point next to a crossing, which is listed already.
-    apart = np.abs(touching[:, None] - crossed) > _TOUCH * touching[:, None]
-    return np.concatenate([crossed, touching[apart.all(axis=1)]])
+    apart = np.abs(touching[:, None] - sign_changes) > _TOUCH * touching[:, None]
+    return np.concatenate([sign_changes, touching[apart.all(axis=1)]])
 
 
 def _polished(

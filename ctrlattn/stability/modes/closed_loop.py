@@ -13,10 +13,10 @@ from ctrlattn.stability.modes.exact_gains import Pencil, Polynomial, as_fraction
 
 def known_controller(controller: Any, quantity: str) -> Any:
     """Return the controller; None is no controller, and is refused where one is asked for."""
-    known = as_controller(controller)
-    if known is None:
+    law = as_controller(controller)
+    if law is None:
         raise InputTypeError(f"{quantity} needs a controller, got None; without one a mode is stable for |alpha| < 1")
-    return known
+    return law
 
 
 def controller_fraction(controller: Any) -> tuple[list[Fraction], list[Fraction]]:

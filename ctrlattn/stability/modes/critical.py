@@ -46,9 +46,9 @@ def critical_modes(controller: Any, *, finer: int = 1) -> np.ndarray:
 
     roots = np.concatenate([np.linalg.eigvals(g.a), np.linalg.eigvals(mode_matrix(controller, 0.0))])
     w = start_grid(roots, continuous=False, finer=finer)
-    crossed = zeros(response, imaginary, samples(response, imaginary, w), 0)
-    value = np.exp(1j * crossed) + response(crossed)
-    crossed = crossed[(np.abs(value) < _POLE) & (np.abs(value.imag) < 1e-6 * (1 + np.abs(value)))]
+    frequencies = zeros(response, imaginary, samples(response, imaginary, w), 0)
+    value = np.exp(1j * frequencies) + response(frequencies)
+    frequencies = frequencies[(np.abs(value) < _POLE) & (np.abs(value.imag) < 1e-6 * (1 + np.abs(value)))]
     ends = response(np.array([0.0, np.pi]))
     at_ends = np.add(ends.real, [1.0, -1.0])[np.abs(ends) < _POLE]
-    return np.unique(np.concatenate([np.cos(crossed) + response(crossed).real, at_ends]))
+    return np.unique(np.concatenate([np.cos(frequencies) + response(frequencies).real, at_ends]))

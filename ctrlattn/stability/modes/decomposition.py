@@ -266,8 +266,8 @@ def _slice(modes: np.ndarray, over: Parts, first: float, quantity: str) -> list[
     """Return what the stable intervals of all modes, found one by one, have in common."""
     inside: list[Interval] = [(-math.inf, math.inf)]
     for a in map(real_if_real, modes):
-        own = stable_intervals(mode_pencil(over, a, first), mode_matrix(over, a, first), quantity)
-        inside = intersection(inside, own)
+        stable = stable_intervals(mode_pencil(over, a, first), mode_matrix(over, a, first), quantity)
+        inside = intersection(inside, stable)
         if not inside:
             break
     return inside

@@ -43,17 +43,17 @@ def exact_fraction(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -
     """
     n = len(a)
     matrix, unit = _integers(a)
-    into, of_b = _integers(b.reshape(n))
-    out, of_c = _integers(c.reshape(n))
+    column, of_b = _integers(b.reshape(n))
+    row, of_c = _integers(c.reshape(n))
     den, top = [1], []
     power = np.array([[int(i == j) for j in range(n)] for i in range(n)], dtype=object).reshape(n, n)
     for k in range(1, n + 1):
-        top.append(int(out @ power @ into))
-        moved = matrix @ power
-        den.append(-sum(int(moved[i, i]) for i in range(n)) // k)
+        top.append(int(row @ power @ column))
+        image = matrix @ power
+        den.append(-sum(int(image[i, i]) for i in range(n)) // k)
         for i in range(n):
-            moved[i, i] += den[k]
-        power = moved
+            image[i, i] += den[k]
+        power = image
     # Integers stand for A times `unit`: the root z of A is the root z unit of them.
     exact_den = [Fraction(x, unit**k) for k, x in enumerate(den)]
     direct = Fraction(float(d.reshape(())))

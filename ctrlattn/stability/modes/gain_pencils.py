@@ -61,18 +61,18 @@ def parts(loop: Loop, axes: Sequence[Any]) -> Parts:
 
 def mode_polynomials(over: Parts, a: complex) -> tuple[Polynomial, list[Polynomial]]:
     """Return p_0 and the p_i of the closed-loop polynomial p_0 + sum_i g_i p_i of mode a, without rounding."""
-    everything = (over.fixed, *over.axes)
+    all_parts = (over.fixed, *over.axes)
     den = [Fraction(1)]
-    for part in everything:
+    for part in all_parts:
         den = product(den, part.den)
-    fixed, *terms = (product(part.num, _product_of_others(everything, i)) for i, part in enumerate(everything))
-    moved = {"": (_ZERO[0], _ZERO[0]), "skip": (Fraction(1), _ZERO[0]), "feedback": _parts_of(a)}
+    fixed, *terms = (product(part.num, _product_of_others(all_parts, i)) for i, part in enumerate(all_parts))
+    slopes = {"": (_ZERO[0], _ZERO[0]), "skip": (Fraction(1), _ZERO[0]), "feedback": _parts_of(a)}
     names = {part.name for part in over.axes}
     skip, feedback = (_ZERO[0] if name in names else Fraction(float(getattr(over.loop, name))) for name in _LOOP)
     re, im = (feedback * x for x in _parts_of(a))
     first = Polynomial(plus([*den, _ZERO[0]], [-(skip + re) * x for x in den], fixed), [-im * x for x in den])
     return first, [
-        Polynomial(plus([-moved[part.name][0] * x for x in den], term), [-moved[part.name][1] * x for x in den])
+        Polynomial(plus([-slopes[part.name][0] * x for x in den], term), [-slopes[part.name][1] * x for x in den])
         for part, term in zip(over.axes, terms, strict=True)
     ]
 
@@ -94,8 +94,8 @@ def mode_matrices(over: Parts, a: complex, gains: np.ndarray) -> np.ndarray:
     a_c = block_diag(*(part.matrices[0] for part in every))
     b_c = np.concatenate([part.matrices[1][:, 0] for part in every])
     factors = [np.ones(gains.shape[:-1]), *np.moveaxis(gains, -1, 0)]
-    named = {part.name: g for part, g in zip(over.axes, factors[1:], strict=True) if part.name}
-    alpha = named.get("skip", over.loop.skip) + named.get("feedback", over.loop.feedback) * a
+    loop_gains = {part.name: g for part, g in zip(over.axes, factors[1:], strict=True) if part.name}
+    alpha = loop_gains.get("skip", over.loop.skip) + loop_gains.get("feedback", over.loop.feedback) * a
     direct = sum(g * part.matrices[3][0, 0] for g, part in zip(factors, every, strict=True))
     n = 1 + len(a_c)
     matrix = np.zeros((*gains.shape[:-1], n, n), dtype=np.result_type(type(a), float))
@@ -130,9 +130,9 @@ def _part(name: str, controller: Any) -> Part:
     return Part(name, controller_realization(controller), *controller_fraction(controller))
 
 
-def _product_of_others(everything: tuple[Part, ...], i: int) -> list[Fraction]:
+def _product_of_others(all_parts: tuple[Part, ...], i: int) -> list[Fraction]:
     result = [Fraction(1)]
-    for j, part in enumerate(everything):
+    for j, part in enumerate(all_parts):
         if j != i:
             result = product(result, part.den)
     return result

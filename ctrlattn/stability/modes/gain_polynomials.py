@@ -90,8 +90,8 @@ def pole_sensitivity(loop: Loop, a: complex, gains: Sequence[Any]) -> PoleSensit
     Examples
     --------
     >>> from ctrlattn import PID, CausalMean, Loop
-    >>> moved = pole_sensitivity(Loop(CausalMean(), controller=PID(0.6)), 0.5, ["kp", "feedback"])
-    >>> moved.poles.real.round(6).tolist(), moved.derivative.real.tolist()  # pole = 1 - 0.5 - 0.6
+    >>> motion = pole_sensitivity(Loop(CausalMean(), controller=PID(0.6)), 0.5, ["kp", "feedback"])
+    >>> motion.poles.real.round(6).tolist(), motion.derivative.real.tolist()  # pole = 1 - 0.5 - 0.6
     ([-0.1], [[-1.0, 0.5]])
     """
     if np.ndim(require_numbers("pole_sensitivity: the mode", a)) != 0:
@@ -105,11 +105,11 @@ def pole_sensitivity(loop: Loop, a: complex, gains: Sequence[Any]) -> PoleSensit
     # The last digits of the given gains part a double root by their root: closer poles have no derivative.
     size = np.abs(values_at(moduli(p), np.abs(poles)))
     repeated = np.abs(falls) <= 1e-7 * size
-    moved = np.array([-values_at(term, poles) / np.where(repeated, 1.0, falls) for term in terms])
-    moved = moved.T.reshape(len(poles), len(gains))
+    derivatives = np.array([-values_at(term, poles) / np.where(repeated, 1.0, falls) for term in terms])
+    derivatives = derivatives.T.reshape(len(poles), len(gains))
     if not repeated.any():
-        _require_traces(over, alpha, present, poles, moved)
-    return PoleSensitivity(poles, np.where(repeated[:, None], np.inf, moved))
+        _require_traces(over, alpha, present, poles, derivatives)
+    return PoleSensitivity(poles, np.where(repeated[:, None], np.inf, derivatives))
 
 
 def _poles(p: Polynomial, matrix: np.ndarray) -> np.ndarray:
@@ -131,15 +131,15 @@ def _poles(p: Polynomial, matrix: np.ndarray) -> np.ndarray:
     return poles[np.argsort(-np.abs(poles), kind="stable")]
 
 
-def _require_traces(over: Parts, a: complex, gains: np.ndarray, poles: np.ndarray, moved: np.ndarray) -> None:
+def _require_traces(over: Parts, a: complex, gains: np.ndarray, poles: np.ndarray, derivatives: np.ndarray) -> None:
     """Check by the state matrix that sum_k poles_k^(m-1) d poles_k / dg = tr(M^(m-1) dM/dg) for m = 1 ... n."""
     matrix, still = mode_matrices(over, a, gains), mode_matrices(over, a, np.zeros(len(gains)))
     slopes = mode_matrices(over, a, np.eye(len(gains))) - still
     power = np.eye(len(matrix))
     for m in range(len(matrix)):
         traces = np.array([np.trace(power @ slope) for slope in slopes])
-        sums = poles**m @ moved
-        size = np.abs(poles) ** m @ np.abs(moved) + np.linalg.norm(power) * np.linalg.norm(slopes, axis=(1, 2))
+        sums = poles**m @ derivatives
+        size = np.abs(poles) ** m @ np.abs(derivatives) + np.linalg.norm(power) * np.linalg.norm(slopes, axis=(1, 2))
         if np.any(np.abs(traces - sums) > _TRACES * size):
             raise ArithmeticError(
                 "pole_sensitivity: the polynomial and the state matrix of the closed loop give different derivatives: "

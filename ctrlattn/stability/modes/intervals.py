@@ -60,13 +60,13 @@ def stable_intervals(g: Pencil, matrices: Matrices, quantity: str) -> list[Inter
     return intervals
 
 
-def intersection(left: list[Interval], right: list[Interval]) -> list[Interval]:
+def intersection(first: list[Interval], second: list[Interval]) -> list[Interval]:
     """Return what both unions have in common, ascending.
 
     >>> intersection([(0.0, 2.0), (3.0, 5.0)], [(1.0, 4.0)])
     [(1.0, 2.0), (3.0, 4.0)]
     """
-    pairs = [(max(a[0], b[0]), min(a[1], b[1])) for a in left for b in right]
+    pairs = [(max(a[0], b[0]), min(a[1], b[1])) for a in first for b in second]
     return sorted(pair for pair in pairs if pair[0] < pair[1])
 
 

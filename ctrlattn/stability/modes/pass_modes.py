@@ -314,8 +314,8 @@ def _static_gain(law: Any) -> float | None:
 
 
 def _law(controller: Any) -> Any:
-    known = as_controller(controller)
-    return PID(1.0) if known is None else known
+    law = as_controller(controller)
+    return PID(1.0) if law is None else law
 
 
 def _recall(recall: Any) -> float:

@@ -141,8 +141,8 @@ def pid_unstable_share(
     distinct, count = np.unique(folded, return_counts=True)
     alpha = open_loop_pole(loop, distinct)
     share = np.empty(len(gains))
-    for terms, chosen in by_memory(gains, form, ema):
-        share[chosen] = _outside(terms, gains[chosen], alpha) @ count / len(modes)
+    for terms, cells in by_memory(gains, form, ema):
+        share[cells] = _outside(terms, gains[cells], alpha) @ count / len(modes)
     return share
 
 
@@ -150,7 +150,7 @@ def by_memory(gains: np.ndarray, form: Form, ema: float) -> list[tuple[PIDTerms,
     """Group the cells that have the same memory, by which of ki and kd are 0: (terms, their places)."""
     pattern = 2 * (gains[:, 1] != 0) + (gains[:, 2] != 0)
     groups = [(int(k), np.flatnonzero(pattern == k)) for k in np.unique(pattern)]
-    return [(pid_terms(form, ema, integral=k >= 2, derivative=k % 2 == 1), chosen) for k, chosen in groups]
+    return [(pid_terms(form, ema, integral=k >= 2, derivative=k % 2 == 1), cells) for k, cells in groups]
 
 
 def _outside(terms: PIDTerms, gains: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -213,9 +213,9 @@ def _critical(gains: np.ndarray, c: np.ndarray, g: float) -> np.ndarray:
 def _decided(gains: np.ndarray, g: float, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Tell whether the mode is stable, and whether that is not sure, (k, s) bool each, by reflection coefficients."""
     largest = np.full(alpha.shape, np.inf)
-    for terms, chosen in by_memory(gains, "ema", g):
-        p = mode_polynomial((gains[chosen] @ terms.num)[:, None, :], terms.den, np.nan_to_num(alpha[chosen]))
-        largest[chosen] = reflection(p)
+    for terms, cells in by_memory(gains, "ema", g):
+        p = mode_polynomial((gains[cells] @ terms.num)[:, None, :], terms.den, np.nan_to_num(alpha[cells]))
+        largest[cells] = reflection(p)
     return largest < 1, np.abs(largest - 1) < _NEAR
 
 

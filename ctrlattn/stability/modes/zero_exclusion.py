@@ -86,8 +86,8 @@ def _survives(pid: PID, region: Interval, spread: float) -> bool:
     corners = np.array(list(product((-1.0, 1.0), repeat=3)))
     for direction in np.concatenate([corners, edges]):
         gains = (1 + spread * (1 - _INSIDE) * direction) * np.array([pid.kp, pid.ki, pid.kd])
-        moved = PID(*(float(gain) for gain in gains), form=pid.form, ema=pid.ema)
-        if np.any(spectral_radius(moved, np.array(region)) >= 1 + _ROUNDING):
+        sample = PID(*(float(gain) for gain in gains), form=pid.form, ema=pid.ema)
+        if np.any(spectral_radius(sample, np.array(region)) >= 1 + _ROUNDING):
             return False
     return True
 

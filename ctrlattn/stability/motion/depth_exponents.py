@@ -94,11 +94,11 @@ def _sweep(
     for i, layer in enumerate(layers):
         operator = layer().T if transposed else layer()
         with np.errstate(over="ignore", invalid="ignore"):
-            moved = np.asarray(operator @ frame.astype(operator.dtype), dtype=np.float64)
-        if not np.all(np.isfinite(moved)):
+            images = np.asarray(operator @ frame.astype(operator.dtype), dtype=np.float64)
+        if not np.all(np.isfinite(images)):
             number = len(layers) - 1 - i if transposed else i
             raise InputError(f"the products with the Jacobian of layer {number} are not finite")
-        frame, r = np.linalg.qr(moved)
+        frame, r = np.linalg.qr(images)
         triangles.append(r)
     return frame, np.array(triangles)
 
@@ -116,6 +116,6 @@ def _principal(triangles: np.ndarray) -> np.ndarray:
 
 
 def _changes(now: np.ndarray, before: np.ndarray) -> np.ndarray:
-    lost = np.isneginf(now) & np.isneginf(before)
+    annihilated = np.isneginf(now) & np.isneginf(before)
     with np.errstate(invalid="ignore"):
-        return np.where(lost, 0.0, np.abs(now - before))
+        return np.where(annihilated, 0.0, np.abs(now - before))

@@ -72,21 +72,21 @@ def _require_one_scale(step: Step, x: Array, size: float) -> None:
         return
 
     def part(z: Array) -> Array:
-        moved = flat.copy()
-        moved[small] = require_real("z", z)
-        return step(like(moved.reshape(tuple(x.shape)), x))
+        state = flat.copy()
+        state[small] = require_real("z", z)
+        return step(like(state.reshape(tuple(x.shape)), x))
 
     z = like(flat[small], x)
     try:
-        own = difference_size(part, z)
+        part_size = difference_size(part, z)
     except _NoPlateauError:  # rounding hides them at every step
         return
     here = require_real("f", part(z)).ravel()
-    both = _Quotients(part, z, here, unit * np.array([own, size]), 1).central
+    both = _Quotients(part, z, here, unit * np.array([part_size, size]), 1).central
     if not np.linalg.norm(both[0] - both[1]) <= max(_ALIKE, 1e3 * unit**2) * np.linalg.norm(both, axis=1).max():
         raise ArithmeticError(
             f"the numbers of the state have scales too far apart for differences: steps of {unit * size:.1g} suit all, "
-            f"and {int(small.sum())} of {len(flat)} numbers need steps of {unit * own:.1g}. Scale the state, or "
+            f"and {int(small.sum())} of {len(flat)} numbers need steps of {unit * part_size:.1g}. Scale the state, or "
             "give a torch map, which is differentiated without differences"
         )
 

@@ -124,16 +124,16 @@ class ExponentRun:
             if t == self.transient // 2:
                 self.frames = [refilled(frame, self.k, self.rng) for frame in self.frames]
             with np.errstate(over="ignore", invalid="ignore"):  # what is no longer finite is told by its step
-                new, moved, probed = self._pushed()
-            require_bounded(new, np.hstack(moved), t + 1, total)
-            delta = self._delta(moved, probed)
+                new, images, probed = self._pushed()
+            require_bounded(new, np.hstack(images), t + 1, total)
+            delta = self._delta(images, probed)
             if t >= self.transient:
-                longest = float(np.linalg.norm(np.hstack(moved), axis=0).max(initial=0.0))
+                longest = float(np.linalg.norm(np.hstack(images), axis=0).max(initial=0.0))
                 self.shares.append(min(delta / longest, 1.0) if longest > 0 else float(delta > 0))
                 if self.keep:
                     self.visited.append(self.x)
             self.x = new
-            self.rates.append(np.stack([self._rates(i, part, delta) for i, part in enumerate(moved)]))
+            self.rates.append(np.stack([self._rates(i, part, delta) for i, part in enumerate(images)]))
 
     def lengthened(self, most: int) -> Exponents:
         """Return what the run says, after as many more steps as its widest interval asks for."""
@@ -153,14 +153,14 @@ class ExponentRun:
         rates = np.array(self.rates)
         averaged = rates[self.transient :]
         order = np.argsort(-averaged[:, 0].mean(axis=0), kind="stable")
-        own = rates[:, 0][:, order]
-        values = own[self.transient :].mean(axis=0)
+        undisturbed = rates[:, 0][:, order]
+        values = undisturbed[self.transient :].mean(axis=0)
         others = -np.sort(-averaged[:, 1:].mean(axis=0), axis=-1)
         # Errors of derivatives that are the same at each step do not cancel in the mean, as disturbances do.
-        off = _unsettled(own, self.transient) + float(np.mean(self.shares))
+        off = _unsettled(undisturbed, self.transient) + float(np.mean(self.shares))
         off = off + (_ALIGNED / len(rates) if self.size > 1 else 0.0)
         below, above = _disturbed(values, others, min(self.size, _BLOCK))
-        running = np.cumsum(own[self.transient :], axis=0) / np.arange(1, len(averaged) + 1)[:, None]
+        running = np.cumsum(undisturbed[self.transient :], axis=0) / np.arange(1, len(averaged) + 1)[:, None]
         off = np.where(np.isneginf(values), 0.0, off)
         values = np.where(np.isneginf(values) & ~_annihilated(others), np.nan, values)
         return _judged(values, below - off, above + off, running)
@@ -168,29 +168,29 @@ class ExponentRun:
     def _pushed(self) -> tuple[Array, list[np.ndarray], np.ndarray]:
         """Return (f(x), J V of each frame, J r of one random direction r)."""
         probe = self.rng.standard_normal((self.size, 1))
-        new, moved = self.tangent.advance(self.step, self.x, np.hstack([*self.frames, probe / np.linalg.norm(probe)]))
+        new, images = self.tangent.advance(self.step, self.x, np.hstack([*self.frames, probe / np.linalg.norm(probe)]))
         ends = np.cumsum([frame.shape[1] for frame in self.frames])
-        parts = np.split(moved, ends, axis=1)
+        parts = np.split(images, ends, axis=1)
         if not self.exact:
-            again = self.tangent.longer().advance(self.step, self.x, probe / np.linalg.norm(probe))[1]
-            return new, parts[:-1], np.hstack([parts[-1], again - parts[-1]])
+            longer = self.tangent.longer().advance(self.step, self.x, probe / np.linalg.norm(probe))[1]
+            return new, parts[:-1], np.hstack([parts[-1], longer - parts[-1]])
         return new, parts[:-1], np.hstack([parts[-1], 0 * parts[-1]])
 
-    def _delta(self, moved: list[np.ndarray], probed: np.ndarray) -> float:
+    def _delta(self, images: list[np.ndarray], probed: np.ndarray) -> float:
         """Return how well the products are known: a share of |J|, or what a difference step twice as long changes."""
         spread = math.sqrt(min(self.size, _SPREAD))
-        lengths = np.linalg.norm(np.hstack([*moved, probed[:, :1]]), axis=0)
+        lengths = np.linalg.norm(np.hstack([*images, probed[:, :1]]), axis=0)
         delta = spread * max(self.known * float(lengths.max()), 2 * float(np.linalg.norm(probed[:, 1])))
         return delta if math.isfinite(delta) else math.inf
 
-    def _rates(self, i: int, moved: np.ndarray, delta: float) -> np.ndarray:
+    def _rates(self, i: int, images: np.ndarray, delta: float) -> np.ndarray:
         """Return ln |R_jj| of one frame, which goes on as Q; -inf of directions that are lost."""
-        lost, noise = self.tangent.lost, self.tangent.noise
+        least_share, noise = self.tangent.lost, self.tangent.noise
         if i:
-            lost = noise = 0.0
-            off = self.rng.standard_normal(moved.shape)
-            moved = moved + _DISTURBED[i] * delta * off / np.linalg.norm(off, axis=0)
-        self.frames[i], rates = reorthonormalise(moved, lost, noise)
+            least_share = noise = 0.0
+            off = self.rng.standard_normal(images.shape)
+            images = images + _DISTURBED[i] * delta * off / np.linalg.norm(off, axis=0)
+        self.frames[i], rates = reorthonormalise(images, least_share, noise)
         return np.concatenate([rates, np.full(self.k - len(rates), -math.inf)])
 
 
@@ -213,12 +213,12 @@ def _disturbed(values: np.ndarray, others: np.ndarray, block: int) -> tuple[np.n
     """Return (low, high) of exp(lambda) = mu_0 + a delta^(1/m), m <= block, by frames disturbed by delta, 100 delta."""
     ratio = (_DISTURBED[2] / _DISTURBED[1]) ** (1 / block)
     with np.errstate(all="ignore"):
-        once, again = np.exp(others - values)
-        off = np.abs(once - 1) + np.abs(again - once) / (ratio - 1)
+        near, far = np.exp(others - values)
+        off = np.abs(near - 1) + np.abs(far - near) / (ratio - 1)
         low = np.where(off < 1, values + np.log1p(-np.minimum(off, 1.0)), -math.inf)
         high = values + np.log1p(off)
-    lost = np.isneginf(values)
-    return np.where(lost, -math.inf, low), np.where(lost, others.max(axis=0), high)
+    annihilated = np.isneginf(values)
+    return np.where(annihilated, -math.inf, low), np.where(annihilated, others.max(axis=0), high)
 
 
 def known_within(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -238,23 +238,23 @@ def opened(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 def _annihilated(others: np.ndarray) -> np.ndarray:
     """Tell whether what is left of a lost direction follows the disturbance, (k,); else a step lost it by chance."""
-    once, again = others
+    near, far = others
     with np.errstate(invalid="ignore"):
-        return np.isneginf(once) | (again - once > _FOLLOWS)
+        return np.isneginf(near) | (far - near > _FOLLOWS)
 
 
 def _judged(values: np.ndarray, low: np.ndarray, high: np.ndarray, running: np.ndarray) -> Exponents:
     """Return the exponents whose intervals are narrow enough."""
-    left = opened(values, low, high)
+    undecided = opened(values, low, high)
     why = ""
-    if left.any():
-        j = int(np.argmax(left))
+    if undecided.any():
+        j = int(np.argmax(undecided))
         why = (
-            f"{int(left.sum())} of {len(values)} Lyapunov exponents are open: number {j + 1} lies between "
+            f"{int(undecided.sum())} of {len(values)} Lyapunov exponents are open: number {j + 1} lies between "
             f"{low[j]:.4g} and {high[j]:.4g} after {len(running)} steps. More steps help where it still moves; where "
             "rounding decides, as on large Jordan blocks, a torch map of float64 has more digits than differences"
         )
-    return Exponents(np.where(left, np.nan, values), low, high, running, why)
+    return Exponents(np.where(undecided, np.nan, values), low, high, running, why)
 
 
 def _wide(estimate: Exponents) -> bool:

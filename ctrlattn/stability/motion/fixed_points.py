@@ -73,13 +73,13 @@ def layer_map(loop: Loop, x: Array, *, reference: Array | None = None) -> tuple[
     """
     loop = require_single_loop(loop, "layer_map")
     xp = namespace(x)
-    carried = loop.init(x, reference)
-    controller, memory = with_read_memories(loop.controller, loop.tracking.error(x, carried.reference))
+    initial = loop.init(x, reference)
+    controller, memory = with_read_memories(loop.controller, loop.tracking.error(x, initial.reference))
     loop = replace(loop, controller=controller)
 
     def step(z: Array) -> Array:
         held = tuple(z[1:]) if loop.controller is not None else None
-        new, after, _ = loop.step(z[0], LoopState(carried.reference, held, acting=True))
+        new, after, _ = loop.step(z[0], LoopState(initial.reference, held, acting=True))
         return xp.stack([new, *(after.controller or ())])
 
     return step, xp.stack([x, *memory])

@@ -114,9 +114,9 @@ def lyapunov_exponents(
     for t, advance in enumerate(maps):
         if t == transient // 2:
             frame = refilled(frame, k, np.random.default_rng(seed))
-        x, moved = tangent.advance(advance, x, frame)
-        require_bounded(x, moved, t + 1, len(maps))
-        frame, rates = reorthonormalise(moved, tangent.lost, tangent.noise)
+        x, images = tangent.advance(advance, x, frame)
+        require_bounded(x, images, t + 1, len(maps))
+        frame, rates = reorthonormalise(images, tangent.lost, tangent.noise)
         if t >= transient:
             growth.append(np.concatenate([rates, np.full(k - len(rates), -math.inf)]))
     running = np.cumsum(growth, axis=0) / np.arange(1, steps + 1)[:, None]
@@ -156,8 +156,8 @@ def convergence(running: np.ndarray, *, batches: int = 20) -> Convergence:
     means = np.diff(sums[ends], axis=0) / np.diff(ends)[:, None]
     half = finite[len(running) // 2 :]
     error = np.std(means, axis=0, ddof=1) / math.sqrt(len(means))
-    lost = ~np.isfinite(running[-1])
-    return Convergence(np.where(lost, 0.0, error), np.where(lost, 0.0, np.ptp(half, axis=0)))
+    annihilated = ~np.isfinite(running[-1])
+    return Convergence(np.where(annihilated, 0.0, error), np.where(annihilated, 0.0, np.ptp(half, axis=0)))
 
 
 def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
@@ -217,19 +217,19 @@ def refilled(frame: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
     return _orthonormal(np.hstack([frame, new - frame @ (frame.T @ new)]))
 
 
-def require_bounded(x: Array, moved: np.ndarray, t: int, steps: int) -> None:
+def require_bounded(x: Array, images: np.ndarray, t: int, steps: int) -> None:
     """Raise InputError where the state or a tangent is no longer finite after step t."""
-    if not (_measurable(moved) and np.all(np.isfinite(to_numpy(x)))):
+    if not (_measurable(images) and np.all(np.isfinite(to_numpy(x)))):
         raise InputError(
             f"the trajectory is no longer finite after step {t} of {steps}: an exponent needs one that "
             "stays bounded; start nearer to the attractor, or a linear map at 0"
         )
 
 
-def _measurable(moved: np.ndarray) -> bool:
+def _measurable(images: np.ndarray) -> bool:
     """Tell whether every column is finite and has a finite length."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(np.sum(moved * moved)))
+        return bool(np.isfinite(np.sum(images * images)))
 
 
 def _orthonormal(columns: np.ndarray) -> np.ndarray:
@@ -240,10 +240,10 @@ def _aligned(tangent: Tangent, step: Step, x: Array, frame: np.ndarray) -> np.nd
     """Return the frame after subspace iteration with the Jacobian at x, which stops where a direction is lost."""
     rates = np.full(frame.shape[1], np.inf)
     for _ in range(_ALIGNING):
-        moved = tangent.advance(step, x, frame)[1]
-        if not _measurable(moved):
+        images = tangent.advance(step, x, frame)[1]
+        if not _measurable(images):
             return frame
-        following, grown = reorthonormalise(moved, tangent.lost, tangent.noise)
+        following, grown = reorthonormalise(images, tangent.lost, tangent.noise)
         if following.shape != frame.shape:
             return frame
         frame, rates, before = following, grown, rates
@@ -252,18 +252,18 @@ def _aligned(tangent: Tangent, step: Step, x: Array, frame: np.ndarray) -> np.nd
     return frame
 
 
-def reorthonormalise(moved: np.ndarray, lost: float, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return (Q, ln |R_jj|) of columns that are not lost: below `lost` of their own length, or `noise` of the longest.
+def reorthonormalise(images: np.ndarray, least_share: float, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return (Q, ln |R_jj|) without lost columns: below `least_share` of their length, or `noise` of the longest.
 
     A lost column is left out before the next one is measured. Whatever filled its place in Q would be arbitrary, and
     projecting it away would shorten the other columns.
     """
-    while moved.shape[1]:
-        lengths = np.linalg.norm(moved, axis=0)
-        q, r = np.linalg.qr(moved)
+    while images.shape[1]:
+        lengths = np.linalg.norm(images, axis=0)
+        q, r = np.linalg.qr(images)
         diagonal = np.abs(np.diag(r))
-        gone = diagonal <= np.maximum(lost * lengths, noise * lengths.max())
-        if not gone.any():
+        small = diagonal <= np.maximum(least_share * lengths, noise * lengths.max())
+        if not small.any():
             return q, np.log(diagonal)
-        moved = np.delete(moved, int(np.argmax(gone)), axis=1)
-    return moved, np.empty(0)
+        images = np.delete(images, int(np.argmax(small)), axis=1)
+    return images, np.empty(0)

@@ -53,16 +53,16 @@ class Tangent:
         if not frame.shape[1]:
             return _checked(step(x), x), frame
         if self.jvp is None and is_torch(x):
-            new, moved = _forward(step, x, frame)
+            new, images = _forward(step, x, frame)
         else:
             new = _checked(step(x), x)
             with np.errstate(over="ignore", invalid="ignore"):  # the caller checks whether all is finite
-                moved = self._differences(step, x, new, frame) if self.jvp is None else _given(self.jvp, x, frame)
-        return new, require_real("the derivative", moved).reshape(frame.shape[1], -1).T
+                images = self._differences(step, x, new, frame) if self.jvp is None else _given(self.jvp, x, frame)
+        return new, require_real("the derivative", images).reshape(frame.shape[1], -1).T
 
     def _differences(self, step: Step, x: np.ndarray, new: np.ndarray, frame: np.ndarray) -> np.ndarray:
         h = self.multiple * difference_step(self._scale(step, x), self.eps)
-        moved = []
+        images = []
         for v in frame.T:
             longest = float(np.max(np.abs(v), initial=0.0)) or 1.0
             d = h / longest
@@ -72,8 +72,8 @@ class Tangent:
             sides = max(float(np.linalg.norm(right)), float(np.linalg.norm(left)))
             self.stretch = max(self.stretch, sides)
             kink = np.linalg.norm(right - left) > 1e-2 * sides and sides > 1e-2 * self.stretch
-            moved.append(right if kink else (ahead - behind) / (2 * d))
-        return np.stack(moved) if moved else np.zeros((0, x.size))
+            images.append(right if kink else (ahead - behind) / (2 * d))
+        return np.stack(images) if images else np.zeros((0, x.size))
 
     def longer(self) -> "Tangent":
         """Return the same with steps twice as long: what they change is an estimate of the error.
@@ -110,16 +110,16 @@ def as_state(x: Any) -> Array:
     return x.detach() if xp is not np else x
 
 
-def require_callable(name: str, given: Any, makes: str) -> None:
-    """Raise InputTypeError unless `given` is a function; the message says how to make one from a Loop.
+def require_callable(name: str, value: Any, makes: str) -> None:
+    """Raise InputTypeError unless `value` is a function; the message says how to make one from a Loop.
 
     >>> require_callable("step", 0.5, "layer_map(loop, x)[0] is one")
     Traceback (most recent call last):
     ...
     ctrlattn.InputTypeError: step must be a function, got float: layer_map(loop, x)[0] is one
     """
-    if not callable(given):
-        raise InputTypeError(f"{name} must be a function, got {type(given).__name__}: {makes}")
+    if not callable(value):
+        raise InputTypeError(f"{name} must be a function, got {type(value).__name__}: {makes}")
 
 
 def difference_step(size: float, eps: float) -> float:
@@ -156,13 +156,13 @@ def _checked(new: Any, x: Array) -> Array:
 def _given(jvp: Jvp, x: Array, frame: np.ndarray) -> Array:
     """Differentiate by the caller's derivative: jvp(x, directions), both shaped (k, *x.shape)."""
     directions = like(frame.T.reshape(-1, *x.shape), x)
-    moved = jvp(x, directions)
-    if tuple(moved.shape) != tuple(directions.shape):
+    images = jvp(x, directions)
+    if tuple(images.shape) != tuple(directions.shape):
         raise InputError(
             f"jvp(x, directions) must return J(x) times each direction, {tuple(directions.shape)}: "
-            f"got {tuple(moved.shape)}"
+            f"got {tuple(images.shape)}"
         )
-    return moved
+    return images
 
 
 def _forward(step: Step, x: Any, frame: np.ndarray) -> tuple[Any, Any]:
@@ -180,8 +180,8 @@ def _forward(step: Step, x: Any, frame: np.ndarray) -> tuple[Any, Any]:
     mapped: Any = torch.func.vmap(pushed, out_dims=(None, 0))  # type: ignore[arg-type]
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         try:
-            new, moved = mapped(directions)
+            new, images = mapped(directions)
         except RuntimeError:  # a step that cannot be mapped over is differentiated direction by direction
             pairs = [pushed(v) for v in directions]
-            new, moved = pairs[0][0], torch.stack([pair[1] for pair in pairs])
-    return new.detach(), moved.detach()
+            new, images = pairs[0][0], torch.stack([pair[1] for pair in pairs])
+    return new.detach(), images.detach()

@@ -182,8 +182,8 @@ def _defective(a: np.ndarray, on: np.ndarray, scale: float) -> bool:
     tolerance = 100 * len(a) * EPS * np.linalg.norm(a)
     for group in groups:
         select = np.abs(np.diagonal(t) - group.mean()) <= 2 * near
-        moved = scipy.linalg.lapack.ztrsen(select, t, np.eye(len(t), dtype=complex), job="N")[0]
+        schur_form = scipy.linalg.lapack.ztrsen(select, t, np.eye(len(t), dtype=complex), job="N")[0]
         size = np.count_nonzero(select)
-        if np.max(np.abs(np.triu(moved[:size, :size], 1)), initial=0.0) > tolerance:
+        if np.max(np.abs(np.triu(schur_form[:size, :size], 1)), initial=0.0) > tolerance:
             return True
     return False

@@ -67,8 +67,8 @@ def random_gain(operator: LinearOperator, probes: int, *, seed: int = 0) -> np.n
     [3.0, 3.0]
     """
     directions = _random(operator, probes, seed).T
-    moved, before = (np.linalg.norm(x.astype(np.float64), axis=0) for x in (operator @ directions, directions))
-    return np.asarray(moved / before)
+    after, before = (np.linalg.norm(x.astype(np.float64), axis=0) for x in (operator @ directions, directions))
+    return np.asarray(after / before)
 
 
 def singular_triplets(
@@ -152,8 +152,8 @@ def _triplets(basis: np.ndarray, ahead: np.ndarray, back: np.ndarray, k: int) ->
     left, s, turn = _decomposed(ahead, min(k, len(basis)))
     right = turn @ basis
     # J'u = J'J v / sigma
-    returned = turn @ back / np.where(s > 0, s, 1.0)[:, None]
-    errors = np.linalg.norm(returned - s[:, None] * right, axis=1)
+    images = turn @ back / np.where(s > 0, s, 1.0)[:, None]
+    errors = np.linalg.norm(images - s[:, None] * right, axis=1)
     return SingularTriplets(s, right, left, errors, len(basis))
 
 
@@ -176,8 +176,8 @@ def _orthogonal(w: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, float, np
     coefficients = basis @ w
     w = w - coefficients @ basis
     w = w - (basis @ w) @ basis  # the second projection removes what rounding left
-    left = float(np.linalg.norm(w))
-    return (w / left if left > 0 else w), (left / size if size > 0 else 0.0), coefficients
+    length = float(np.linalg.norm(w))
+    return (w / length if length > 0 else w), (length / size if size > 0 else 0.0), coefficients
 
 
 def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> Eigenvalues:
@@ -267,11 +267,11 @@ def inner_radius(vectors: np.ndarray, products: np.ndarray) -> float:
     >>> round(inner_radius(np.eye(2), nilpotent.T), 12)
     1.0
     """
-    rows, moved = np.asarray(vectors, np.float64), np.asarray(products, np.float64)
+    rows, images = np.asarray(vectors, np.float64), np.asarray(products, np.float64)
     squares, turn = np.linalg.eigh(rows @ rows.T)
     able = squares > _DEPENDENT * squares[-1]
     turn = (turn[:, able] / np.sqrt(squares[able])).T  # its rows combine the vectors to orthonormal ones
-    return numerical_radius(turn @ (rows @ moved.T) @ turn.T)
+    return numerical_radius(turn @ (rows @ images.T) @ turn.T)
 
 
 def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> Departure:
@@ -314,14 +314,14 @@ def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> De
     _require_square(operator, "departure")
     probes = require_whole("probes", probes, least=2)
     v = _random(operator, probes, seed).T
-    moved = operator @ v - v
-    squares, products = (_squared(again - moved) for again in (operator @ moved, operator.T @ moved))
+    images = operator @ v - v
+    squares, products = (_squared(second - images) for second in (operator @ images, operator.T @ images))
     if not products.any():
         return Departure(0.0, 0.0, probes)
 
-    def value(chosen: np.ndarray) -> float:
-        total = float(products[chosen].sum())
-        return math.sqrt(max(0.0, 1.0 - float(squares[chosen].sum()) / total)) if total else 0.0
+    def value(subset: np.ndarray) -> float:
+        total = float(products[subset].sum())
+        return math.sqrt(max(0.0, 1.0 - float(squares[subset].sum()) / total)) if total else 0.0
 
     without = np.array([value(np.arange(probes) != i) for i in range(probes)])
     error = math.sqrt((probes - 1) * float(np.mean((without - without.mean()) ** 2)))

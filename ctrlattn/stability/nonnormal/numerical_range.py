@@ -91,9 +91,9 @@ def numerical_abscissa(A: Any) -> float:
 
 def _top(a: np.ndarray, angle: float) -> float:
     """Return lambda_max of the Hermitian part of e^{it} A."""
-    turned = a if angle == 0.0 else np.exp(1j * angle) * a
+    matrix = a if angle == 0.0 else np.exp(1j * angle) * a
     last = len(a) - 1
-    hermitian = (turned + turned.conj().T) / 2
+    hermitian = (matrix + matrix.conj().T) / 2
     return float(scipy.linalg.eigvalsh(hermitian, subset_by_index=[last, last], check_finite=False)[0])
 
 

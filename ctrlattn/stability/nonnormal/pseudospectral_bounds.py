@@ -167,8 +167,8 @@ def upper_schur(a: np.ndarray) -> np.ndarray:
 def outer_positions(eigenvalues: np.ndarray, continuous: bool, count: int = 4) -> list[float]:
     """Return the angles (imaginary parts) of the outermost eigenvalues, where the resolvent is likely to be largest."""
     order = np.argsort(-(eigenvalues.real if continuous else np.abs(eigenvalues)), kind="stable")[:count]
-    chosen = eigenvalues[order]
-    return [float(p) for p in (chosen.imag if continuous else np.mod(np.angle(chosen), 2 * np.pi))]
+    outermost = eigenvalues[order]
+    return [float(p) for p in (outermost.imag if continuous else np.mod(np.angle(outermost), 2 * np.pi))]
 
 
 def _outermost(a: np.ndarray, eps: float, continuous: bool) -> float:

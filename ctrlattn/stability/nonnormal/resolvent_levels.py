@@ -52,7 +52,7 @@ def least_sigma(
 
 def _descend(
     value: Callable[[float], float],
-    crossed: Callable[[float, float], np.ndarray],
+    crossings_of: Callable[[float, float], np.ndarray],
     probes: list[float],
     rtol: float,
     period: float | None,
@@ -63,7 +63,7 @@ def _descend(
     for _ in range(_ROUNDS):
         if best <= 0.0:
             return 0.0, where
-        positions = crossed(best * (1 - rtol), away)
+        positions = crossings_of(best * (1 - rtol), away)
         candidates = [*middles(positions, period), *positions]
         tried = [value(p) for p in candidates]
         if not tried or min(tried) >= best * (1 - rtol):
@@ -109,8 +109,8 @@ def unit_eigenvalues(p: np.ndarray, q: np.ndarray, away: float) -> np.ndarray:
     The Cayley transform lambda = -pole (1 + mu)/(1 - mu) about a point e^{i away} that is not an eigenvalue leads to
     a standard eigenproblem, which is several times as fast as QZ.
     """
-    turned = complex(np.exp(1j * away))
-    pole = turned.real if abs(turned.imag) < 1e-12 else turned  # real matrices stay real
+    point = complex(np.exp(1j * away))
+    pole = point.real if abs(point.imag) < 1e-12 else point  # real matrices stay real
     try:
         mu = scipy.linalg.eigvals(np.linalg.solve(p - pole * q, p + pole * q), overwrite_a=True, check_finite=False)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -125,21 +125,21 @@ def unit_eigenvalues(p: np.ndarray, q: np.ndarray, away: float) -> np.ndarray:
 def outward(a: np.ndarray, eps: float, position: float, continuous: bool) -> float:
     """Return the largest level with sigma_min(zI - A) <= eps at this angle (or imaginary part); -inf if nowhere."""
     eye = np.eye(len(a))
-    turned = a - 1j * position * eye if continuous else np.exp(-1j * position) * a
-    values = scipy.linalg.eigvals(np.block([[turned, -eps * eye], [-eps * eye, turned.conj().T]]), check_finite=False)
+    matrix = a - 1j * position * eye if continuous else np.exp(-1j * position) * a
+    values = scipy.linalg.eigvals(np.block([[matrix, -eps * eye], [-eps * eye, matrix.conj().T]]), check_finite=False)
     scale = max(np.max(np.abs(values)), 1e-300)
     near = np.sort(values.real[np.abs(values.imag) <= _NEAR * scale])[::-1]
     for level in near:
         if sigma_min(a, at(level, position, continuous)) <= 1.001 * eps + 1e-13 * scale:
-            return _polish(turned, eps, float(level))
+            return _polish(matrix, eps, float(level))
     return -np.inf
 
 
-def _polish(turned: np.ndarray, eps: float, level: float) -> float:
-    """Solve sigma_min(level I - turned) = eps by Newton's method, as long as the residual falls."""
-    eye, best, miss = np.eye(len(turned)), level, np.inf
+def _polish(matrix: np.ndarray, eps: float, level: float) -> float:
+    """Solve sigma_min(level I - matrix) = eps by Newton's method, as long as the residual falls."""
+    eye, best, miss = np.eye(len(matrix)), level, np.inf
     for _ in range(6):
-        u, s, vh = np.linalg.svd(level * eye - turned)
+        u, s, vh = np.linalg.svd(level * eye - matrix)
         if not abs(s[-1] - eps) < miss:
             break
         best, miss = level, abs(s[-1] - eps)

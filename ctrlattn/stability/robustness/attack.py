@@ -65,8 +65,8 @@ def strongest_attack(responses: Responses, peak: ScaledPeak) -> Attack:
     sampled = _sampled_radii(m)
     order = np.argsort(-sampled)
     tight = best.size * peak.upper <= 1 + 1e-5 + _TIGHT
-    chosen = order[: 1 if tight else _CLIMBS]
-    for i in chosen[sampled[chosen] > (1 + _TIGHT if tight else _STRONG) / best.size]:
+    starts = order[: 1 if tight else _CLIMBS]
+    for i in starts[sampled[starts] > (1 + _TIGHT if tight else _STRONG) / best.size]:
         best = min(best, _climbed(responses, float(w[i])), key=lambda attack: attack.size)
     return best
 
@@ -229,10 +229,10 @@ def _newton_distance(g: Realization, gain: np.ndarray, point: complex) -> float:
     """Return |lambda - 1| / |d lambda/dz| for the eigenvalue of G(z) diag(gain) nearest 1: how far from z a pole is."""
     shifted = point * np.eye(len(g.a)) - g.a
     try:
-        x, out = solved_on_both_sides(shifted, g.b, g.c)
+        x, y = solved_on_both_sides(shifted, g.b, g.c)
     except np.linalg.LinAlgError:  # z is a pole of G itself
         return math.inf
-    slope = out @ x * gain  # but for its sign
+    slope = y @ x * gain  # but for its sign
     if len(gain) == 1:
         rate = abs(complex(slope[0, 0]))
         return abs(complex((g.c @ x + g.d)[0, 0] * gain[0]) - 1) / rate if rate > 0 else math.inf

@@ -144,8 +144,8 @@ def _norm(matrix: np.ndarray) -> float:
 
 def _heads(predictor: SoftmaxAttention, features: int | None) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (W_V W_O, W_Q W_K^T / temperature) of each head, (d, d) each."""
-    given = [w for w in (predictor.wq, predictor.wk, predictor.wv) if w is not None]
-    d = given[0].shape[0] if given else features if predictor.wo is None else predictor.wo.shape[0]
+    projections = [w for w in (predictor.wq, predictor.wk, predictor.wv) if w is not None]
+    d = projections[0].shape[0] if projections else features if predictor.wo is None else predictor.wo.shape[0]
     if features is not None:
         require_whole("features", features)
     if d is None:
@@ -155,8 +155,8 @@ def _heads(predictor: SoftmaxAttention, features: int | None) -> list[tuple[np.n
     split = [np.split(w, predictor.heads, axis=1) for w in (wq, wk, wv)]
     width = split[0][0].shape[1]
     temperature = math.sqrt(width) if predictor.temperature is None else predictor.temperature
-    out = np.split(wo, predictor.heads, axis=0)
-    return [(v @ o, q @ k.T / temperature) for q, k, v, o in zip(*split, out, strict=True)]
+    output_maps = np.split(wo, predictor.heads, axis=0)
+    return [(v @ o, q @ k.T / temperature) for q, k, v, o in zip(*split, output_maps, strict=True)]
 
 
 def _matrix(w: Any) -> np.ndarray:

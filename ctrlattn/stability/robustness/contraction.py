@@ -75,7 +75,7 @@ def contraction_certificate(system: Any, low: float, high: float, *, tol: float 
     g = square(realization(system, "contraction_certificate"), "contraction_certificate")
     if g.continuous or not g.real() or np.any(g.d):
         raise InputError("contraction_certificate takes a real discrete-time system without a direct term")
-    low, high, tol = (float(require_real(*named)) for named in (("low", low), ("high", high), ("tol", tol)))
+    low, high, tol = (float(require_real(*pair)) for pair in (("low", low), ("high", high), ("tol", tol)))
     if not (math.isfinite(low) and math.isfinite(high) and low <= high) or not len(g.a):
         raise InputError(f"a certificate needs at least one state and finite low <= high, got [{low}, {high}]")
     require_pencil(g, "contraction_certificate")

@@ -212,10 +212,10 @@ def _others_closed(loop: Realization, i: int) -> Realization:
     if np.linalg.cond(direct) > 1e14:
         raise InputError(f"loop_margins: with channel {i} open the other loops are not well posed")
     inverse = np.linalg.inv(direct)  # u_other = -inverse (C_other x + D_other,i u_i)
-    back, out = b[:, other] @ inverse, d[np.ix_([i], other)] @ inverse
+    back, row = b[:, other] @ inverse, d[np.ix_([i], other)] @ inverse
     a_i = a - back @ c[other]
     b_i = b[:, [i]] - back @ d[np.ix_(other, [i])]
-    return Realization(a_i, b_i, c[[i]] - out @ c[other], d[[i]][:, [i]] - out @ d[np.ix_(other, [i])], loop.continuous)
+    return Realization(a_i, b_i, c[[i]] - row @ c[other], d[[i]][:, [i]] - row @ d[np.ix_(other, [i])], loop.continuous)
 
 
 def _in_own_units(loop: Realization) -> Realization:

@@ -56,27 +56,27 @@ def first_look(g: Realization, tol: float, poles: np.ndarray) -> PeakGain | None
     if extreme > _MODERATE or not nearest > RESOLVED * _EPS * frobenius(a):
         return None
     reduced = units.single_reduced if channels == (1, 1) else units.several_reduced
-    columns, into, out = reduced(a, b, c, False)
-    sides = boundary.Sides(columns, into, out, d)
+    columns, inputs, outputs = reduced(a, b, c, False)
+    sides = boundary.Sides(columns, inputs, outputs, d)
     value, frequency = boundary.climbed(sides, grid, CLIMBS)
     if not 0 < value < math.inf:
         return None
-    moved, again, regular = rounding.moved(a, b, c, d, frequency, False)
-    residual = 4 * _EPS * moved / value
-    if not (regular and residual <= LOST and abs(again - value) <= max(1e-8, 10 * residual) * value):
+    change, second, regular = rounding.moved(a, b, c, d, frequency, False)
+    residual = 4 * _EPS * change / value
+    if not (regular and residual <= LOST and abs(second - value) <= max(1e-8, 10 * residual) * value):
         return None
     level = value * (1 + 2 * max(tol, residual))
-    seen = 0
+    tests = 0
     for z in (1.0, -1.0):
         crossings, condition = level_sets.crossings_about(z, a, b, c, d, level, NEAR, SOUND)
-        seen += condition <= SOUND
+        tests += condition <= SOUND
         if _highest(sides, crossings) > level:
             return None
-        if seen and n > BOTH:
+        if tests and n > BOTH:
             break
-    if not seen:
+    if not tests:
         return None
-    if seen == 1 and n <= BOTH and _highest(sides, pencil_crossings(Realization(a, b, c, d, False), level)) > level:
+    if tests == 1 and n <= BOTH and _highest(sides, pencil_crossings(Realization(a, b, c, d, False), level)) > level:
         return None
     quantity = "hinf_norm"
     return PeakGain(times_power(value, exponent, quantity), frequency, times_power(level, exponent, quantity), residual)

@@ -67,8 +67,8 @@ def nu_gap(plant: Any, other: Any) -> float:
         return 1.0
     # Where |P|, |Q| or P - Q turn fast: roots of |n|^2 + |d|^2, of |m|^2 + |h|^2, of the winding, and the poles.
     turning = [_roots(plus(product(x, x[::-1]), product(y, y[::-1]))) for x, y in ((n, d), (m, h))]
-    known = [winding, *turning, *(_roots(x) for x in (d, h, plus(product(n, h), [-x for x in product(m, d)])))]
-    roots = np.concatenate([x for x in known if x is not None])
+    root_sets = [winding, *turning, *(_roots(x) for x in (d, h, plus(product(n, h), [-x for x in product(m, d)])))]
+    roots = np.concatenate([x for x in root_sets if x is not None])
     sphere = BoundaryTransfer(*p[:5]), BoundaryTransfer(*q[:5])
     return _highest(sphere, np.concatenate([[0.0], start_grid(roots, continuous=False, finer=_FINER), [math.pi]]))
 

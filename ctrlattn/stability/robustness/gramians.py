@@ -174,21 +174,21 @@ def balanced_truncation(system: Any, order: int | None = None, *, tol: float | N
     tol = None if tol is None else _at_least_zero(tol)
     require_real_system(realization(system, "balanced_truncation"), "balanced_truncation")
     unit, poles = _scaled(_dense(system, "balanced_truncation", False), "balanced_truncation")
-    (into, out), hankel = _balancing(unit.system, poles)
+    (forward, backward), hankel = _balancing(unit.system, poles)
     r = _order(order, None if tol is None else _in_units(tol, unit.exponent), hankel)
     scale = 1 / np.sqrt(hankel[:r])
-    right, left = into[:, :r] * scale, (out[:, :r] * scale).T
+    right, left = forward[:, :r] * scale, (backward[:, :r] * scale).T
     g = unit.system
     reduced = Realization(left @ g.a @ right, left @ g.b, g.c @ right, g.d, g.continuous)
     bound = float(2 * hankel[r:].sum())
     error = _largest_error(g, reduced, bound)
-    named = to_control(_in_given_units(reduced, unit), system.dt)
+    result = to_control(_in_given_units(reduced, unit), system.dt)
     bound, error, *values = (
         times_power(float(s), unit.exponent, "balanced_truncation") for s in (bound, error, *hankel)
     )
-    named.set_inputs(system.input_labels)
-    named.set_outputs(system.output_labels)
-    return Truncation(named, bound, np.array(values), error)
+    result.set_inputs(system.input_labels)
+    result.set_outputs(system.output_labels)
+    return Truncation(result, bound, np.array(values), error)
 
 
 def controllability_factor(g: Realization) -> np.ndarray:
@@ -215,9 +215,9 @@ def proven_factors(g: Realization) -> tuple[Scaled, np.ndarray, np.ndarray] | No
         sides = _sides(g)
         if sides is None:
             return None
-        unit, reached, seen = sides
-        if all(side.error(side.enough) <= side.enough for side in (reached, seen)):
-            return unit, reached.f, seen.f
+        unit, p_side, q_side = sides
+        if all(side.error(side.enough) <= side.enough for side in (p_side, q_side)):
+            return unit, p_side.f, q_side.f
     return None
 
 
@@ -237,7 +237,7 @@ class _Side:
 
 
 def _sides(g: Realization) -> tuple[Scaled, _Side, _Side] | None:
-    """Return (units, reached, seen), or None where the powers of A do not prove all poles inside.
+    """Return (units, side of P, side of Q), or None where the powers of A do not prove all poles inside.
 
     As in `is_stable_matrix`, poles count as inside if they are many roundings from the boundary.
     """
@@ -260,14 +260,14 @@ def _proven_values(g: Realization) -> tuple[Scaled, np.ndarray] | None:
         sides = _sides(g)
         if sides is None:
             return None
-        unit, reached, seen = sides
-        product = seen.f.conj().T @ reached.f
+        unit, p_side, q_side = sides
+        product = q_side.f.conj().T @ p_side.f
         if not math.isfinite(frobenius(product)):
             return None
         sigma = singular_values(product)
         largest = float(sigma[0]) if len(sigma) else 0.0
         allowed = 0.5 * (_LOST * largest) ** 2
-        for side, other in ((reached, seen), (seen, reached)):
+        for side, other in ((p_side, q_side), (q_side, p_side)):
             weight = frobenius(other.f) ** 2  # >= ||G||^2
             enough = min(side.enough, allowed / weight) if weight else side.enough
             if not side.error(enough) <= enough:
@@ -293,9 +293,9 @@ def _factor(g: Realization, series: PowerSums) -> tuple[np.ndarray, np.ndarray]:
         if _REFINE < share < np.inf:
             refined = _root_of(p + correction)
             p = refined @ refined.conj().T
-            again = _correction(g, series, p)
-            if _share(again, p) < share:
-                f, correction, share = refined, again, _share(again, p)
+            next_correction = _correction(g, series, p)
+            if _share(next_correction, p) < share:
+                f, correction, share = refined, next_correction, _share(next_correction, p)
     if not share <= _LOST:
         raise ArithmeticError(LOST_DIGITS.format("a gramian is", share))
     return f, correction
@@ -381,16 +381,16 @@ def _balancing(g: Realization, poles: np.ndarray) -> tuple[tuple[np.ndarray, np.
     """Return ((F V, G U), sigma) with G* F = U sigma V*; sigma padded with zeros to the number of states."""
     n = len(g.a)
     series = _series(g, poles)
-    (f, of_f), (out, of_out) = _factor(g, series), _factor(adjoint(g), series.adjoint())
-    u, sigma, vh = singular_vectors(out.conj().T @ f)
-    into, back = f @ vh.conj().T, out @ u
+    (f, of_f), (q_factor, of_q) = _factor(g, series), _factor(adjoint(g), series.adjoint())
+    u, sigma, vh = singular_vectors(q_factor.conj().T @ f)
+    into, back = f @ vh.conj().T, q_factor @ u
     # In the balanced form both gramians are diag(sigma): there the errors of the gramians are those of the values.
     clear = sigma > max(_CLEAR * np.max(sigma, initial=0.0), _NOTHING)
-    for error, side in ((of_f, back), (of_out, into)):
+    for error, side in ((of_f, back), (of_q, into)):
         rows = side[:, clear] / sigma[clear]
-        seen = np.abs(np.sum(rows.conj() * (error @ rows), axis=0))
-        if np.max(seen * sigma[clear], initial=0.0) > _LOST * np.max(sigma, initial=0.0):
-            raise ArithmeticError(LOST_DIGITS.format("the Hankel values are", float(np.max(seen))))
+        changes = np.abs(np.sum(rows.conj() * (error @ rows), axis=0))
+        if np.max(changes * sigma[clear], initial=0.0) > _LOST * np.max(sigma, initial=0.0):
+            raise ArithmeticError(LOST_DIGITS.format("the Hankel values are", float(np.max(changes))))
     return (into, back), np.pad(sigma, (0, n - len(sigma)))
 
 

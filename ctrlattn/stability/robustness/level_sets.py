@@ -199,8 +199,8 @@ def _itself(g: Realization) -> _View:
 def _reciprocal(g: Realization) -> _View:
     """Return G(1/s)."""
     inverse = solved(g.a, np.eye(len(g.a)))
-    into, out = inverse @ g.b, g.c @ inverse
-    return _View(inverse, into, -out, g.d - g.c @ into, _minus_reciprocal, frobenius(inverse))
+    inputs, outputs = inverse @ g.b, g.c @ inverse
+    return _View(inverse, inputs, -outputs, g.d - g.c @ inputs, _minus_reciprocal, frobenius(inverse))
 
 
 def _minus_reciprocal(w: np.ndarray) -> np.ndarray:
@@ -225,14 +225,14 @@ def _cayley(g: Realization, centre: complex) -> _View:
     eye = np.eye(len(a))
     inverse = solved(eye + a, eye)
     root = math.sqrt(2)
-    a, into, out = inverse @ (a - eye), inverse @ b, g.c @ inverse
+    a, inputs, outputs = inverse @ (a - eye), inverse @ b, g.c @ inverse
     turn = float(np.angle(centre))
 
     def frequency(w: np.ndarray) -> np.ndarray:
         return np.remainder(turn + 2 * np.arctan(w) + np.pi, 2 * np.pi) - np.pi
 
     size = frobenius(inverse)
-    return _View(a, root * into, root * out, g.d - g.c @ into, frequency if turn else _twice_arctan, size)
+    return _View(a, root * inputs, root * outputs, g.d - g.c @ inputs, frequency if turn else _twice_arctan, size)
 
 
 def _twice_arctan(w: np.ndarray) -> np.ndarray:
@@ -248,10 +248,10 @@ def _on_boundary(g: Realization, top: np.ndarray, bottom: np.ndarray) -> np.ndar
         frequencies = roots[near].imag
     else:
         size = np.abs(bottom)
-        turned = top * np.where(size > 0, bottom.conj() / np.where(size > 0, size, 1.0), 1j)
-        on_circle = 1e-9 * (size + np.abs(turned) ** 2 / np.maximum(size, 1e-300))
-        near = np.abs(turned.real) <= NEAR * np.abs(turned) + on_circle
-        frequencies = 2 * np.arctan2(turned[near].imag, size[near])
+        numerator = top * np.where(size > 0, bottom.conj() / np.where(size > 0, size, 1.0), 1j)
+        on_circle = 1e-9 * (size + np.abs(numerator) ** 2 / np.maximum(size, 1e-300))
+        near = np.abs(numerator.real) <= NEAR * np.abs(numerator) + on_circle
+        frequencies = 2 * np.arctan2(numerator[near].imag, size[near])
     return _ascending(g, frequencies)
 
 

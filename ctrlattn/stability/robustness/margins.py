@@ -175,17 +175,17 @@ def crossings(system: Any) -> Crossings:
     Examples
     --------
     >>> import control
-    >>> crossed = crossings(control.tf([0.5], [1, -1], 1))
-    >>> crossed.gain_factor.tolist(), crossed.gain_frequency.round(4).tolist(), crossed.phase.round(2).tolist()
+    >>> points = crossings(control.tf([0.5], [1, -1], 1))
+    >>> points.gain_factor.tolist(), points.gain_frequency.round(4).tolist(), points.phase.round(2).tolist()
     ([4.0], [3.1416], [75.52])
     """
     loop = siso_loop(system, "crossings")
     curve = curves.loop_curve(loop, _closed_loop(system, loop, decide=False)[0])
-    crossed = curves.searched(curve)
-    gains, turned = _gains(curve, crossed), _rotations(curve, crossed)
-    _required(curve, gains, turned)
+    points = curves.searched(curve)
+    gains, rotations = _gains(curve, points), _rotations(curve, points)
+    _required(curve, gains, rotations)
     frequency, factor = np.array(gains, dtype=float).reshape(-1, 2).T.copy()
-    listed = [(x.frequency, x.degrees, x.delay) for x in turned]
+    listed = [(x.frequency, x.degrees, x.delay) for x in rotations]
     omega, rotation, delays = np.array(listed, dtype=float).reshape(-1, 3).T.copy()
     return Crossings(curve.unit * frequency, factor, curve.unit * omega, rotation, delays / curve.unit)
 
@@ -248,26 +248,26 @@ def _of_loop(loop: Realization, poles: np.ndarray, stable: bool) -> Margins:
     return result
 
 
-def _margins(curve: LoopCurve, crossed: Crossed) -> Margins:
-    gains, turned = _gains(curve, crossed), _rotations(curve, crossed)
-    residual = _required(curve, gains, turned)
+def _margins(curve: LoopCurve, points: Crossed) -> Margins:
+    gains, rotations = _gains(curve, points), _rotations(curve, points)
+    residual = _required(curve, gains, rotations)
     factor, crossover, reduction = _gain_margins(gains)
     phase, gain_crossover = min(
-        ((abs(x.degrees), x.frequency) for x in turned), default=(math.inf, math.nan), key=_size
+        ((abs(x.degrees), x.frequency) for x in rotations), default=(math.inf, math.nan), key=_size
     )
-    delay = min((x.delay for x in turned), default=math.inf)
+    delay = min((x.delay for x in rotations), default=math.inf)
     return Margins(
         True, factor, crossover * curve.unit, reduction, phase, gain_crossover * curve.unit,
-        delay / curve.unit, crossed.closest, crossed.at * curve.unit, residual,
+        delay / curve.unit, points.closest, points.at * curve.unit, residual,
     )  # fmt: skip
 
 
-def _gains(curve: LoopCurve, crossed: Crossed) -> list[tuple[float, float]]:
+def _gains(curve: LoopCurve, points: Crossed) -> list[tuple[float, float]]:
     """Return (frequency, K = -1/L) wherever L is real and negative, both ends included, ascending in frequency."""
-    value = _without_noise(curve, crossed.real_axis, crossed.real_values.real)
+    value = _without_noise(curve, points.real_axis, points.real_values.real)
     # A handful of points: calls of numpy would take longer than the numbers themselves.
     return [
-        (w, -1 / x) for w, x in zip(crossed.real_axis.tolist(), value.tolist(), strict=True) if -math.inf < x < -1e-300
+        (w, -1 / x) for w, x in zip(points.real_axis.tolist(), value.tolist(), strict=True) if -math.inf < x < -1e-300
     ]
 
 
@@ -287,9 +287,9 @@ def _without_noise(curve: LoopCurve, w: np.ndarray, value: np.ndarray) -> np.nda
     agrees = np.abs(value[doubtful] - plain) <= accepted
     if agrees.all():
         return value
-    moved = [_plain(g, w[doubtful]) for g in _moved(curve.loop)]
+    neighbours = [_plain(g, w[doubtful]) for g in _moved(curve.loop)]
     with np.errstate(invalid="ignore"):
-        steady = np.all([np.abs(m - plain) <= accepted for m in moved], axis=0) & (np.abs(plain.imag) <= accepted)
+        steady = np.all([np.abs(m - plain) <= accepted for m in neighbours], axis=0) & (np.abs(plain.imag) <= accepted)
     settled = value.copy()
     settled[doubtful] = np.where(agrees, value[doubtful], np.where(steady, plain.real, np.nan))
     return settled
@@ -322,24 +322,24 @@ class _Rotation(NamedTuple):
     delay: float
 
 
-def _rotations(curve: LoopCurve, crossed: Crossed) -> list[_Rotation]:
+def _rotations(curve: LoopCurve, points: Crossed) -> list[_Rotation]:
     """Return the rotations wherever |L| = 1, ascending in frequency."""
-    frequencies = crossed.unit_circle.tolist()
+    frequencies = points.unit_circle.tolist()
     still = _TURN * (max((w for w in frequencies if math.isfinite(w)), default=0.0) if curve.loop.continuous else 1.0)
-    turned = []
-    for w, value in zip(frequencies, crossed.unit_values.tolist(), strict=True):
+    rotations = []
+    for w, value in zip(frequencies, points.unit_values.tolist(), strict=True):
         angle = cmath.phase(-value)
         angle = math.pi if angle <= -math.pi else angle  # (-pi, pi]
         delay = angle % (2 * math.pi) / w if w > still else math.inf
-        turned.append(_Rotation(w, cmath.rect(1.0, -angle), math.degrees(angle), delay))
-    return turned
+        rotations.append(_Rotation(w, cmath.rect(1.0, -angle), math.degrees(angle), delay))
+    return rotations
 
 
 def _off(curve: LoopCurve, factors: list[tuple[float, complex]]) -> list[float]:
     """Return |1 + K L| by one plain solve for each (frequency, K): a pole on the boundary makes it 0."""
     response = _plain(curve.loop, np.array([w for w, _ in factors])).tolist()
-    returned = [1 + k * x for (_, k), x in zip(factors, response, strict=True)]
-    return [math.hypot(z.real, z.imag) if cmath.isfinite(z) else math.inf for z in returned]
+    return_differences = [1 + k * x for (_, k), x in zip(factors, response, strict=True)]
+    return [math.hypot(z.real, z.imag) if cmath.isfinite(z) else math.inf for z in return_differences]
 
 
 def _plain(g: Realization, w: np.ndarray) -> np.ndarray:
@@ -349,9 +349,9 @@ def _plain(g: Realization, w: np.ndarray) -> np.ndarray:
     return on_contiguous(kernel.plain_values, g[:4], np.ascontiguousarray(w, dtype=float), g.continuous)
 
 
-def _required(curve: LoopCurve, gains: list[tuple[float, float]], turned: list[_Rotation]) -> float:
+def _required(curve: LoopCurve, gains: list[tuple[float, float]], rotations: list[_Rotation]) -> float:
     """Return the largest `_off`; raise ArithmeticError where one is no matter of rounding."""
-    factors = [(w, complex(factor)) for w, factor in gains] + [(x.frequency, x.turn) for x in turned]
+    factors = [(w, complex(factor)) for w, factor in gains] + [(x.frequency, x.turn) for x in rotations]
     residual = max(_off(curve, factors), default=0.0)
     if residual > _RESIDUAL:
         raise ArithmeticError(

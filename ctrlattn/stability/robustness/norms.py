@@ -86,17 +86,17 @@ def h2_norm(system: Any, *, continuous: bool = False) -> float:
             return math.inf
         unit = scaled(g, poles=poles)
         factors = unit, *gramian_factors(unit.system, poles / unit.rate)
-    unit, reached, seen = factors
-    return times_power(_h2(unit.system, reached, seen) * math.sqrt(unit.rate), unit.exponent, "h2_norm")
+    unit, p_factor, q_factor = factors
+    return times_power(_h2(unit.system, p_factor, q_factor) * math.sqrt(unit.rate), unit.exponent, "h2_norm")
 
 
-def _h2(g: Realization, reached: np.ndarray, seen: np.ndarray) -> float:
+def _h2(g: Realization, p_factor: np.ndarray, q_factor: np.ndarray) -> float:
     """Return tr(C P C*) = tr(B* Q B): from the inputs, and as a check from the outputs."""
-    value, again = frobenius(g.c @ reached), frobenius(g.b.conj().T @ seen)
-    noise = _ZERO * frobenius(g.c) * frobenius(reached)
-    if abs(value - again) > LOST * value + noise:
+    value, second = frobenius(g.c @ p_factor), frobenius(g.b.conj().T @ q_factor)
+    noise = _ZERO * frobenius(g.c) * frobenius(p_factor)
+    if abs(value - second) > LOST * value + noise:
         raise ArithmeticError(
-            f"h2_norm: rounding takes the digits: {value:.6g} from the inputs, {again:.6g} from the outputs (scaled). "
+            f"h2_norm: rounding takes the digits: {value:.6g} from the inputs, {second:.6g} from the outputs (scaled). "
             "Give the system in triangular (modal) form"
         )
     return math.hypot(value, frobenius(g.d))
@@ -265,16 +265,16 @@ def _residual(g: Realization, frequency: float, value: float) -> float:
         return 0.0
     point, a = shifted(g.a, frequency, continuous=g.continuous)
     try:
-        into, out = solved_on_both_sides(point * np.eye(len(a)) - a, g.b, g.c)
+        inputs, outputs = solved_on_both_sides(point * np.eye(len(a)) - a, g.b, g.c)
     except np.linalg.LinAlgError:
         raise ArithmeticError(_AT_A_POLE.format(frequency)) from None
-    moved = np.abs(out) @ (abs(point) * np.abs(into) + np.abs(a) @ np.abs(into))
-    residual = 4 * _EPS * frobenius(moved) / value
-    again = float(largest_gains((out @ g.b + g.d)[:, :, None])[0])
+    change = np.abs(outputs) @ (abs(point) * np.abs(inputs) + np.abs(a) @ np.abs(inputs))
+    residual = 4 * _EPS * frobenius(change) / value
+    second = float(largest_gains((outputs @ g.b + g.d)[:, :, None])[0])
     size = frobenius(g.b) * frobenius(g.c) + frobenius(g.d)
-    known = max(residual * value, abs(again - value)) <= _ZERO * size  # also where the value is 0, but for rounding
-    if not known and (residual > LOST or abs(again - value) > max(1e-8, 10 * residual) * value):
-        share = max(residual, abs(again - value) / value)
+    settled = max(residual * value, abs(second - value)) <= _ZERO * size  # also where the value is 0, but for rounding
+    if not settled and (residual > LOST or abs(second - value) > max(1e-8, 10 * residual) * value):
+        share = max(residual, abs(second - value) / value)
         raise ArithmeticError(
             f"the peak gain is lost: at {frequency:.6g} rounding of A changes it by a share of {share:.0e}. Give the "
             "system in triangular (modal) form"

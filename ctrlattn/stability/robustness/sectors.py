@@ -324,9 +324,10 @@ def limit_cycles(system: Any, phi: Callable[[np.ndarray], np.ndarray], amplitude
 
         sign = np.sign(excess(a))
         beside = np.pad(sign, 1, mode="edge")
-        met = a[(sign == 0) & ((beside[:-2] != 0) | (beside[2:] != 0))]  # a solution is one of the amplitudes itself
+        # A solution may be one of the amplitudes itself.
+        solutions = a[(sign == 0) & ((beside[:-2] != 0) | (beside[2:] != 0))]
         opposite = np.flatnonzero(sign[:-1] * sign[1:] < 0)
-        sizes = [*met.tolist(), *(float(brentq(excess, a[i], a[i + 1], xtol=1e-13)) for i in opposite)]
+        sizes = [*solutions.tolist(), *(float(brentq(excess, a[i], a[i + 1], xtol=1e-13)) for i in opposite)]
         cycles += [LimitCycle(size, float(w), bool(exact)) for size in sorted(sizes)]
     return cycles
 

@@ -137,12 +137,12 @@ def radii(m: np.ndarray, q: np.ndarray) -> np.ndarray:
     *_, channels = q.shape
     if channels == 1:
         return np.abs(np.broadcast_arrays(m[..., 0, 0], q[..., 0])[0])
-    turned = q[..., :, None] * m
+    qm = q[..., :, None] * m
     if channels == 2:
-        half = (turned[..., 0, 0] + turned[..., 1, 1]) / 2
-        root = np.emath.sqrt(((turned[..., 0, 0] - turned[..., 1, 1]) / 2) ** 2 + turned[..., 0, 1] * turned[..., 1, 0])
+        half = (qm[..., 0, 0] + qm[..., 1, 1]) / 2
+        root = np.emath.sqrt(((qm[..., 0, 0] - qm[..., 1, 1]) / 2) ** 2 + qm[..., 0, 1] * qm[..., 1, 0])
         return np.maximum(np.abs(half + root), np.abs(half - root))
-    return spectral_radii(turned)
+    return spectral_radii(qm)
 
 
 def rotations(channels: int, count: int) -> np.ndarray:
@@ -258,8 +258,8 @@ def _climbed(m: np.ndarray, start: np.ndarray) -> tuple[float, np.ndarray]:
     from scipy.optimize import minimize
 
     def downhill(angles: np.ndarray) -> tuple[float, np.ndarray]:
-        turned = np.exp(1j * angles)[:, None] * m
-        values, right = np.linalg.eig(turned)
+        qm = np.exp(1j * angles)[:, None] * m
+        values, right = np.linalg.eig(qm)
         at = int(np.argmax(np.abs(values)))
         # The row of the inverse is the left eigenvector, scaled to y x = 1.
         row = np.linalg.pinv(right)[at]
