@@ -293,7 +293,7 @@ def _pieces(text: str | Path) -> Iterator[str]:
 
 
 def _inside(text: str | Path) -> Iterator[str]:
-    """Yield pieces of a text as it is, or of a file without the white space at its ends."""
+    """Return the pieces of a text as it is, or of a file without the white space at its ends."""
     return _pieces(text) if isinstance(text, str) else _stripped(text)
 
 
