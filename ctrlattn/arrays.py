@@ -151,8 +151,8 @@ def move(holder: Any, template: Array) -> Any:
     if is_dataclass(holder) and not isinstance(holder, type):
         return replace(holder, **{f.name: move(getattr(holder, f.name), template) for f in fields(holder) if f.init})
     if isinstance(holder, partial):
-        moved = {name: move(value, template) for name, value in holder.keywords.items()}
-        return partial(holder.func, *move(holder.args, template), **moved)
+        keywords = {name: move(value, template) for name, value in holder.keywords.items()}
+        return partial(holder.func, *move(holder.args, template), **keywords)
     if type(holder) in (list, tuple):
         return type(holder)(move(item, template) for item in holder)
     return holder

@@ -15,14 +15,14 @@ _GB = 1e9
 _MOST = 10**300  # the largest number that is shown; a product of options may be too large for a float
 
 
-def require_memory(needed: float, what: str) -> None:
+def require_memory(size: float, subject: str) -> None:
     """Raise InputError where more bytes are needed than are available; nothing is refused where nobody knows.
 
     Parameters
     ----------
-    needed : float
+    size : float
         Bytes, an estimate from below.
-    what : str
+    subject : str
         What needs them, in the user's words.
 
     Raises
@@ -38,9 +38,9 @@ def require_memory(needed: float, what: str) -> None:
     ctrlattn.InputError: --tokens 9: this does not fit into memory: it takes 1e+11 GB, ... GB are available
     """
     available = available_memory()
-    if available is not None and not needed <= available:
-        wanted, left = (f"{min(bytes_, _MOST) / _GB:.3g} GB" for bytes_ in (needed, available))
-        raise InputError(f"{what}: this does not fit into memory: it takes {wanted}, {left} are available")
+    if available is not None and not size <= available:
+        request, room = (f"{min(bytes_, _MOST) / _GB:.3g} GB" for bytes_ in (size, available))
+        raise InputError(f"{subject}: this does not fit into memory: it takes {request}, {room} are available")
 
 
 def available_memory() -> int | None:
@@ -53,7 +53,7 @@ def available_memory() -> int | None:
     return min(free) if free else None
 
 
-def require_disk(needed: float, folder: str | os.PathLike[str], what: str) -> None:
+def require_disk(size: float, folder: str | os.PathLike[str], subject: str) -> None:
     """Raise InputError where a folder, which need not exist yet, is on a disk with fewer bytes left.
 
     >>> require_disk(1e20, ".", "--out .")
@@ -65,10 +65,10 @@ def require_disk(needed: float, folder: str | os.PathLike[str], what: str) -> No
     there = next(parent for parent in (place, *place.parents) if parent.exists())
     with suppress(OSError):
         free = shutil.disk_usage(there).free
-        if not needed <= free:
-            wanted, left = (f"{min(bytes_, _MOST) / _GB:.3g} GB" for bytes_ in (needed, free))
+        if not size <= free:
+            request, room = (f"{min(bytes_, _MOST) / _GB:.3g} GB" for bytes_ in (size, free))
             raise InputError(
-                f"{what}: this does not fit on the disk of {folder}: it takes {wanted}, {left} are available"
+                f"{subject}: this does not fit on the disk of {folder}: it takes {request}, {room} are available"
             )
 
 

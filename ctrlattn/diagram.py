@@ -32,13 +32,13 @@ def picture(parts: Parts, indent: int = 4) -> str:
     predict = f"└──► {parts.predictor} ── y ──"
     # The column of the node at the right, counted from the corner below the comparator.
     node = max(len(control), len(state) + 1, len(predict) + 7)
-    left = " " * len(source)
+    margin = " " * len(source)
     lines = (
         source + control.ljust(node, "─") + "┐",
-        left + "▲ −".ljust(node) + "▼",
-        left + (state.ljust(node - 1, "─") + f"(+)◄── {parts.skip} · x"),
-        left + "      │".ljust(node) + "▲",
-        left + "      " + predict.ljust(node - 6, "─") + f"┘ {parts.feedback} · y",
+        margin + "▲ −".ljust(node) + "▼",
+        margin + (state.ljust(node - 1, "─") + f"(+)◄── {parts.skip} · x"),
+        margin + "      │".ljust(node) + "▲",
+        margin + "      " + predict.ljust(node - 6, "─") + f"┘ {parts.feedback} · y",
     )
     return "\n".join(" " * indent + line for line in lines)
 

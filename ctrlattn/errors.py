@@ -54,7 +54,7 @@ class MissingExtra(InputError, ImportError):
 InputError.__module__ = InputTypeError.__module__ = MissingExtra.__module__ = "ctrlattn"
 
 
-def require_installed(what: str, *modules: str) -> None:
+def require_installed(subject: str, *modules: str) -> None:
     """Raise MissingExtra, with the command that installs it, where a module of an extra is absent.
 
     >>> require_installed("this doctest", "transformers")
@@ -62,7 +62,7 @@ def require_installed(what: str, *modules: str) -> None:
     for module in modules:
         extra, package = _EXTRAS[module]
         if not _is_installed(module):
-            raise MissingExtra(f'{what} needs {package}: pip install "ctrlattn[{extra}]"')
+            raise MissingExtra(f'{subject} needs {package}: pip install "ctrlattn[{extra}]"')
 
 
 def _is_installed(module: str) -> bool:
@@ -90,7 +90,7 @@ def raised(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def did_you_mean(name: Any, known: Collection[str]) -> str:
+def did_you_mean(name: Any, candidates: Collection[str]) -> str:
     """Return the end of a message about an unknown name: the nearest known one, or all that are known.
 
     >>> did_you_mean("parralel", ["parallel", "sequential"]), did_you_mean("PARALLEL", ["parallel", "sequential"])
@@ -98,7 +98,7 @@ def did_you_mean(name: Any, known: Collection[str]) -> str:
     >>> did_you_mean("x", ["parallel", "sequential"])
     'known are parallel, sequential'
     """
-    names = [str(k) for k in known]
+    names = [str(k) for k in candidates]
     spelled = {k.casefold(): k for k in names}
     if nearest := get_close_matches(str(name).casefold(), spelled, n=1):
         return f"did you mean {spelled[nearest[0]]!r}?"
@@ -106,7 +106,7 @@ def did_you_mean(name: Any, known: Collection[str]) -> str:
     return f"known are {', '.join(names)}" if more <= 0 else f"known are {', '.join(names[:_SHOWN])} and {more} more"
 
 
-def require_known(what: str, name: Any, known: Collection[str]) -> str:
+def require_known(kind: str, name: Any, candidates: Collection[str]) -> str:
     """Return `name` itself if it is among the known ones; raise an InputError that names the nearest otherwise.
 
     >>> require_known("order", "parallel", ["parallel", "sequential"])
@@ -116,8 +116,8 @@ def require_known(what: str, name: Any, known: Collection[str]) -> str:
     ...
     ctrlattn.InputError: unknown order 'sequental': did you mean 'sequential'?
     """
-    if not isinstance(name, str) or name not in known:
-        raise InputError(f"unknown {what} {shown(name)}: {did_you_mean(name, known)}")
+    if not isinstance(name, str) or name not in candidates:
+        raise InputError(f"unknown {kind} {shown(name)}: {did_you_mean(name, candidates)}")
     return name
 
 

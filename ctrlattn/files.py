@@ -156,8 +156,8 @@ def require_ours(folder: Path, names: Iterable[str]) -> None:
     ...
     ctrlattn.InputError: ...: results.nc is there and was written by no earlier page: move it, or give another --out
     """
-    own = _own(folder) | ({"results.nc"} if (folder / IDENTITY).is_file() else set())
-    strange = sorted(name for name in names if name not in own and os.path.lexists(folder / name))
+    ours = _own(folder) | ({"results.nc"} if (folder / IDENTITY).is_file() else set())
+    strange = sorted(name for name in names if name not in ours and os.path.lexists(folder / name))
     if strange:
         raise InputError(
             f"{folder}: {strange[0]} is there and was written by no earlier page: move it, or give another --out"
@@ -422,8 +422,8 @@ def _remove(paths: Iterable[Path]) -> None:
 
 def _short(final: Path) -> str:
     """Return the stem, or its beginning and a digest: two names of one beginning have temporaries of their own."""
-    own = hashlib.sha256(os.fsencode(final.stem)).hexdigest()[:8]
-    return final.stem if len(final.stem) <= 40 else f"{final.stem[:31]}-{own}"
+    digest = hashlib.sha256(os.fsencode(final.stem)).hexdigest()[:8]
+    return final.stem if len(final.stem) <= 40 else f"{final.stem[:31]}-{digest}"
 
 
 @contextmanager
@@ -432,8 +432,8 @@ def _errors_of_the_system(final: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # raised again, whatever it is
-        told = _TOLD.search(str(error))
-        number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+        match = _TOLD.search(str(error))
+        number = error.errno if isinstance(error, OSError) else int(match[1]) if match else None
         if number is None or number == errno.EPIPE or getattr(error, "filename", None) is not None:
             raise
         raise OSError(number, os.strerror(number), str(final)) from error

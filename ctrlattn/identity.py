@@ -54,8 +54,8 @@ def of_network(model: Any) -> str:
     state = blake3()
     for name, module in model.named_modules():
         _add(state, f"{name} {type(module).__name__}")
-    for named in (model.named_parameters(), model.named_buffers()):
-        for name, weight in named:
+    for tensors in (model.named_parameters(), model.named_buffers()):
+        for name, weight in tensors:
             _add(state, name)
             _add(state, weight)
     return state.hexdigest()

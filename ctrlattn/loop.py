@@ -44,8 +44,8 @@ class Trajectory(NamedTuple):
 
     def __repr__(self) -> str:
         """Name each signal with its shape."""
-        shown = (f"{name}={short(signal)}" for name, signal in zip(self._fields, self, strict=True))
-        return f"Trajectory({', '.join(shown)})"
+        parts = (f"{name}={short(signal)}" for name, signal in zip(self._fields, self, strict=True))
+        return f"Trajectory({', '.join(parts)})"
 
     def plot(self, **options: Any) -> Any:
         """Draw the size of state, error and control over depth; options as for `plots.time_response`."""

@@ -41,11 +41,11 @@ def no_interrupts() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    seen: list[int] = []
+    signals: list[int] = []
     # A process inherits the mask of the thread that begins it. The mask of this thread does not keep a signal from the
     # other ones, whose handler runs here: it is noted, and raised again at the end.
     may_handle = current_thread() is main_thread()
-    handler = signal.signal(signal.SIGINT, lambda number, _: seen.append(number)) if may_handle else None
+    handler = signal.signal(signal.SIGINT, lambda number, _: signals.append(number)) if may_handle else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -53,7 +53,7 @@ def no_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if may_handle:
             signal.signal(signal.SIGINT, signal.SIG_DFL if handler is None else handler)
-            if seen:
+            if signals:
                 signal.raise_signal(signal.SIGINT)
 
 

@@ -50,10 +50,10 @@ def commit(root: Path = ROOT) -> str:
 
 def versions() -> dict[str, str]:
     """Return {package: version} of Python and of what is installed of the packages that decide the numbers."""
-    named = {"python": platform.python_version()}
+    packages = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            named[name] = version(name)
+            packages[name] = version(name)
         except PackageNotFoundError:
-            named[name] = "not installed"
-    return named
+            packages[name] = "not installed"
+    return packages

@@ -155,9 +155,9 @@ class Collected:
                 return state, prediction, error, control[0] if self.acts else _zeros(error.shape, x)
             except NotImplementedError:  # one gain of one error has a forward derivative: torch writes none in place
                 pass
-        state, prediction, *rest = [namespace(x).stack(signal) for signal in signals]
-        error = rest.pop(0) if self.target is None else self.target - state[:-1]
-        return state, prediction, error, rest[0] if self.acts else namespace(x).zeros_like(error)
+        state, prediction, *others = [namespace(x).stack(signal) for signal in signals]
+        error = others.pop(0) if self.target is None else self.target - state[:-1]
+        return state, prediction, error, others[0] if self.acts else namespace(x).zeros_like(error)
 
     def _are_numbers(self) -> bool:
         """Tell whether no signal has a gradient or stands for a batch; what y and u have, the last state has too."""

@@ -120,26 +120,26 @@ def wavefront(
     xp, n = namespace(x), x.shape[-2]
     # How many tokens came before each of the tokens n - 1, ..., 1, 0; a mean of none is 0.
     before = xp.clip(n - 1.0 - arange(n, x), 1.0, None)[:, None]
-    nothing = xp.zeros_like(x[..., :1, :])
+    zero = xp.zeros_like(x[..., :1, :])
     tokens, controls = _tokens(x), None if control is None else _tokens(control)
-    sums = handed = x[..., :0, :]  # a row for each pass at work: the sum of its tokens, and the token it has just done
+    sums = outputs = x[..., :0, :]  # a row for each pass at work: the sum of its tokens, and the token it has just done
     fronts, predicted, done = [], [], []
     for t in range(n + passes - 1):
         first, last = max(0, t - n + 1), min(t, passes - 1)  # pass p works on token t - p
-        handed = handed if t < passes else handed[..., :-1, :]  # the last pass hands on to nobody
-        entering = xp.concatenate([tokens[t], handed], -2) if t < n else handed
-        sums = xp.concatenate([sums, nothing], -2) if t < passes else sums
+        outputs = outputs if t < passes else outputs[..., :-1, :]  # the last pass hands on to nobody
+        entering = xp.concatenate([tokens[t], outputs], -2) if t < n else outputs
+        sums = xp.concatenate([sums, zero], -2) if t < passes else sums
         sums = sums[..., 1:, :] if t >= n else sums
         y = sums / before[n - 1 - t + first : n - t + last]
-        handed = compare(entering, y, None if controls is None else controls[t])
+        outputs = compare(entering, y, None if controls is None else controls[t])
         if hold_first and t < passes:
-            handed = xp.concatenate([handed[..., :-1, :], entering[..., -1:, :]], -2)
-        sums = sums + seen(handed)
+            outputs = xp.concatenate([outputs[..., :-1, :], entering[..., -1:, :]], -2)
+        sums = sums + seen(outputs)
         if record:
-            fronts.append(handed)
+            fronts.append(outputs)
             predicted.append(y)
         elif t >= passes - 1:
-            done.append(handed[..., -1:, :])
+            done.append(outputs[..., -1:, :])
     if not record:
         return PassStates(xp.concatenate(done, -2), None)
     states = _by_pass(fronts, n, passes)
@@ -181,11 +181,11 @@ def scaling_of(terms: Terms, x: Array) -> "Scaling | None":
     """Return what the compiled sweep must know of the norm; None for a norm that it does not know."""
     from ctrlattn.kernels import Scaling
 
-    known = {rms_norm: lambda eps: (1.0 / x.shape[-1], eps), unit_norm: lambda eps: (1.0, eps * eps)}
+    scalings = {rms_norm: lambda eps: (1.0 / x.shape[-1], eps), unit_norm: lambda eps: (1.0, eps * eps)}
     norm = terms.normalizer
     options = dict(norm.keywords) if isinstance(norm, partial) and not norm.args else {}
     function = norm.func if isinstance(norm, partial) and not norm.args else norm
-    if function not in known:
+    if function not in scalings:
         return None
     weight = options.get("weight")
     if weight is not None and (terms.normalize_input or tuple(weight.shape) != (x.shape[-1],)):
@@ -193,7 +193,7 @@ def scaling_of(terms: Terms, x: Array) -> "Scaling | None":
     if weight is not None and is_torch(weight) and weight.requires_grad:
         return None
     eps = options.get("eps")
-    power, floor = known[function](machine_epsilon(x) if eps is None else float(eps))
+    power, floor = scalings[function](machine_epsilon(x) if eps is None else float(eps))
     return Scaling(power, floor, None if weight is None else to_numpy(weight), terms.normalize_input)
 
 

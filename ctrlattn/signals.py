@@ -401,9 +401,9 @@ def _rebuilt(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _dims(name: str, value: np.ndarray) -> tuple[str, ...]:
     """Return the dims of a variable; a network with several streams has one more axis."""
-    first, *rest = VARIABLES[name]
-    several = value.ndim == len(VARIABLES[name]) + 1 and rest == ["token", "feature"]
-    return (first, "lane", *rest) if several else (first, *rest)
+    first, *dims = VARIABLES[name]
+    several = value.ndim == len(VARIABLES[name]) + 1 and dims == ["token", "feature"]
+    return (first, "lane", *dims) if several else (first, *dims)
 
 
 def _check(arrays: dict[str, np.ndarray], tokens: Sequence[str] | None, *, no_matrix: bool) -> None:
@@ -466,13 +466,13 @@ def _token_count(arrays: dict[str, np.ndarray]) -> int:
     """Return the number of tokens, once all arrays agree on it, on the layers, the heads and the features."""
     sizes: dict[str, int] = {}
     for name, value in arrays.items():
-        own = dict(zip(_dims(name, value), value.shape, strict=True))
+        lengths = dict(zip(_dims(name, value), value.shape, strict=True))
         # One count of tokens and of layers, whatever the dim is called there.
-        own["token"] = own.pop("query", own.get("token", 0))
-        own["token (key)"] = own.pop("key", own["token"])
-        if "depth" in own:
-            own["layer"] = own.pop("depth") - 1
-        for dim, size in own.items():
+        lengths["token"] = lengths.pop("query", lengths.get("token", 0))
+        lengths["token (key)"] = lengths.pop("key", lengths["token"])
+        if "depth" in lengths:
+            lengths["layer"] = lengths.pop("depth") - 1
+        for dim, size in lengths.items():
             expected = sizes.setdefault(dim.partition(" ")[0], size)
             if size != expected:
                 raise InputError(f"{name} has {size} of dim {dim!r} where the arrays before it have {expected}")

@@ -45,10 +45,10 @@ def require_formats(formats: Iterable[str]) -> tuple[str, ...]:
     ...
     ctrlattn.InputError: unknown format 'xls': known are mat, csv, parquet
     """
-    wanted = tuple(dict.fromkeys(require_known("format", name, FORMATS) for name in formats))
-    if "parquet" in wanted:
+    names = tuple(dict.fromkeys(require_known("format", name, FORMATS) for name in formats))
+    if "parquet" in names:
         require_installed("the format parquet", "pyarrow")
-    return wanted
+    return names
 
 
 def export(path: str | os.PathLike[str], result: "xr.Dataset", formats: Iterable[str]) -> list[Path]:
@@ -142,9 +142,9 @@ def _labels(result: "xr.Dataset", dims: tuple[str, ...]) -> list[str]:
 def _columns(result: "xr.Dataset", name: str, dims: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Return one column of a variable, in the order of the rows of the table; two of a complex one."""
     shape = tuple(result.sizes[dim] for dim in dims)
-    own = result[name] if name in result.variables else None
-    values = np.arange(result.sizes[name]) if own is None else own.to_numpy()
-    own_dims = (name,) if own is None else own.dims
+    coordinate = result[name] if name in result.variables else None
+    values = np.arange(result.sizes[name]) if coordinate is None else coordinate.to_numpy()
+    own_dims = (name,) if coordinate is None else coordinate.dims
     where = tuple(slice(None) if dim in own_dims else None for dim in dims)
     order = [own_dims.index(dim) for dim in dims if dim in own_dims]
     cells = np.broadcast_to(values.transpose(order)[where] if dims else values, shape).reshape(-1)
@@ -159,7 +159,7 @@ def _save_mat(path: Path, result: "xr.Dataset") -> Path:
 
     names = {str(name): _identifier(str(name)) for name in result.variables}
     _require_different(names)
-    about = {
+    header = {
         names[str(name)]: {
             "dims": _cells([str(dim) for dim in variable.dims]),
             **{_identifier(str(key)): _mat(value) for key, value in variable.attrs.items()},
@@ -169,7 +169,7 @@ def _save_mat(path: Path, result: "xr.Dataset") -> Path:
     attributes = {_identifier(str(key)): _mat(value) for key, value in result.attrs.items()}
     arrays = {names[str(name)]: _mat(variable.to_numpy()) for name, variable in result.variables.items()}
     image = io.BytesIO()
-    savemat(image, {**arrays, "about": about, "attributes": attributes}, long_field_names=True, oned_as="column")
+    savemat(image, {**arrays, "about": header, "attributes": attributes}, long_field_names=True, oned_as="column")
     with atomic(path) as temporary:
         temporary.write_bytes(image.getbuffer())
     return path
@@ -177,11 +177,11 @@ def _save_mat(path: Path, result: "xr.Dataset") -> Path:
 
 def _require_different(names: dict[str, str]) -> None:
     """Raise InputError where two variables, or one and a struct of ours, have the same name in MATLAB."""
-    seen = {"about": "the struct about", "attributes": "the struct attributes"}
+    owners = {"about": "the struct about", "attributes": "the struct attributes"}
     for name, identifier in names.items():
-        if identifier in seen:
-            raise InputError(f"{seen[identifier]} and {name} are both {identifier!r} in MATLAB: rename one")
-        seen[identifier] = name
+        if identifier in owners:
+            raise InputError(f"{owners[identifier]} and {name} are both {identifier!r} in MATLAB: rename one")
+        owners[identifier] = name
 
 
 def _identifier(name: str) -> str:

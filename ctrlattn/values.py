@@ -45,13 +45,13 @@ class Value:
 
     def __repr__(self) -> str:
         """Name the class with what differs from its defaults."""
-        shown = []
+        parts = []
         for entry in fields(self):  # type: ignore[arg-type]
             value = getattr(self, entry.name)
             if not entry.repr or same(value, entry.default):
                 continue
-            shown.append(short(value) if entry.default is MISSING else f"{entry.name}={short(value)}")
-        return f"{type(self).__name__}({', '.join(shown)})"
+            parts.append(short(value) if entry.default is MISSING else f"{entry.name}={short(value)}")
+        return f"{type(self).__name__}({', '.join(parts)})"
 
 
 def same(a: Any, b: Any) -> bool:
@@ -85,7 +85,7 @@ def short(value: Any) -> str:
             return f"{value.item():.6g}"
         return f"{'tensor' if is_torch(value) else 'array'}({', '.join(map(str, value.shape))})"
     if isinstance(value, partial):
-        bound = [short(given) for given in value.args] + [f"{k}={short(v)}" for k, v in value.keywords.items()]
+        bound = [short(item) for item in value.args] + [f"{k}={short(v)}" for k, v in value.keywords.items()]
         return f"partial({', '.join([short(value.func), *bound])})"
     if isinstance(value, type) or not hasattr(value, "ninputs"):
         text = repr(value) if isinstance(value, Value) else getattr(value, "__name__", None) or repr(value)

@@ -250,10 +250,10 @@ class LoopModel(_Strict):
         return self
 
     def build(self) -> Loop:
-        given = {name: getattr(self, name) for name in type(self).model_fields if name != "preset"}
+        values = {name: getattr(self, name) for name in type(self).model_fields if name != "preset"}
         built = {
             name: value.build() if isinstance(value, Part) else value
-            for name, value in given.items()
+            for name, value in values.items()
             if value is not None
         }
         if self.preset is not None:

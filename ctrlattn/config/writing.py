@@ -90,14 +90,14 @@ def _model_of(where: str, part: Any, makes: Any, union: Any) -> type[Part]:
     for model in models:
         if model.makes is makes:
             return model
-    known = ", ".join(model.makes.__name__ for model in models)
-    raise InputError(f"{where} {part!r} is not one of {known}: a file cannot hold it")
+    classes = ", ".join(model.makes.__name__ for model in models)
+    raise InputError(f"{where} {part!r} is not one of {classes}: a file cannot hold it")
 
 
 def _table(where: str, model: type[Part], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the kind and every value that is not None, as a file holds them."""
-    given = {name: _plain(f"{where}.{name}", value) for name, value in values.items() if value is not None}
-    return {"kind": model.kind_name(), **given}
+    entries = {name: _plain(f"{where}.{name}", value) for name, value in values.items() if value is not None}
+    return {"kind": model.kind_name(), **entries}
 
 
 def _plain(where: str, value: Any) -> Any:

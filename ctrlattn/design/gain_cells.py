@@ -61,20 +61,20 @@ def worst_of_gains(
     >>> worst["steady_state_error"].round(6).tolist()  # 1 - .6/1.6 and 1 - .4/1.4 at a = 0
     [0.625, 0.714286]
     """
-    asked = [require_known("measure", name, MEASURES) for name in measures]
+    names = [require_known("measure", name, MEASURES) for name in measures]
     horizon = require_whole("horizon", horizon)
     modes = upper_half(np.unique(modes_of(loop, spectrum)))  # T and S of a conjugate mode are the conjugate ones
-    result = {name: np.empty(len(gains)) for name in asked}
+    result = {name: np.empty(len(gains)) for name in names}
     size = max(_CHUNK // len(modes), 1)
-    for terms, chosen in by_memory(gains, form, ema):
-        for part in np.split(chosen, range(size, len(chosen), size)):
-            for name, values in _worst(loop, modes, terms, gains[part], asked, horizon).items():
+    for terms, cells in by_memory(gains, form, ema):
+        for part in np.split(cells, range(size, len(cells), size)):
+            for name, values in _worst(loop, modes, terms, gains[part], names, horizon).items():
                 result[name][part] = values
     return result
 
 
 def _worst(
-    loop: Loop, modes: np.ndarray, terms: PIDTerms, gains: np.ndarray, asked: list[str], horizon: int
+    loop: Loop, modes: np.ndarray, terms: PIDTerms, gains: np.ndarray, names: list[str], horizon: int
 ) -> dict[str, np.ndarray]:
     """Return the worst mode of each cell of one memory."""
     num, alpha = plant(loop, (gains @ terms.num)[:, None, :], modes)
@@ -82,14 +82,14 @@ def _worst(
     flat, alpha = num.reshape(-1, num.shape[-1]), alpha[mode]
     poles = np.linalg.eigvals(terms.matrices(gains[cell], alpha)).astype(complex)
     radius = np.abs(poles).max(axis=-1)
-    values = {name: np.full(len(flat), 0.0 if name in SMALLEST else np.inf) for name in asked}
+    values = {name: np.full(len(flat), 0.0 if name in SMALLEST else np.inf) for name in names}
     good = np.argsort(radius, kind="stable")[: int(np.sum(radius < 1))]
     # A cell with an unstable mode is decided: its other modes need no figures.
     whole = np.all(radius.reshape(len(gains), -1) < 1, axis=1)
     good = good[whole[cell[good]]]
     for part in np.array_split(good, max(len(good) // 256, 1)):
         if len(part):
-            for name, figures in measured(flat[part], terms.den, alpha[part], poles[part], horizon, asked).items():
+            for name, figures in measured(flat[part], terms.den, alpha[part], poles[part], horizon, names).items():
                 values[name][part] = figures
     shape = (len(gains), len(modes))
     return {

@@ -140,12 +140,12 @@ def _achieved(measured: Performance) -> Spec | None:
 def _better(loop: Loop, spectrum: Any, goal: Spec, terms: Sequence[str], seed: int) -> tuple[Design | None, str]:
     """Return the first design that meets the goal; else say why the last one does not."""
     why_not = "no terms to try"
-    for chosen in terms:
+    for letters in terms:
         try:
             law = {"form": loop.controller.form, "ema": loop.controller.ema}
-            return tune(loop, spectrum, goal, terms=chosen, seed=seed, curve=False, **law), ""
+            return tune(loop, spectrum, goal, terms=letters, seed=seed, curve=False, **law), ""
         except InfeasibleError as error:
-            why_not = f"no {chosen} gains found at least as good in everything: {error.why}"
+            why_not = f"no {letters} gains found at least as good in everything: {error.why}"
     return None, why_not
 
 

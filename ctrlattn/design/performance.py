@@ -114,10 +114,10 @@ def performance(loop: Loop | Passes, spectrum: Any, *, horizon: int = HORIZON) -
     measures = {name: np.full(len(a), 0.0 if "margin" in name else np.inf) for name in MEASURES}
     # In order of their radius, so that those which settle soon are not simulated as long as those which do not.
     good = np.argsort(radius, kind="stable")[: int(np.sum(radius < 1))]
-    for chosen in np.array_split(good, max(len(good) // _CHUNK, 1)):
-        if len(chosen):
-            for name, values in measured(num[chosen], den, alpha[chosen], poles[chosen], horizon).items():
-                measures[name][chosen] = values
+    for modes in np.array_split(good, max(len(good) // _CHUNK, 1)):
+        if len(modes):
+            for name, values in measured(num[modes], den, alpha[modes], poles[modes], horizon).items():
+                measures[name][modes] = values
     return Performance(a, count, radius, **measures)
 
 

@@ -122,8 +122,8 @@ def _robust(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, excess: 
     smallest = math.sqrt(1 + float(np.max(np.linalg.eigvals(x @ z).real)))
     gamma = excess * smallest
     f = -np.linalg.solve(s, d.T @ c + b.T @ x)
-    left = (1 - gamma**2) * eye + x @ z
-    injection = gamma**2 * np.linalg.solve(left.T, z @ c.T)
+    w = (1 - gamma**2) * eye + x @ z
+    injection = gamma**2 * np.linalg.solve(w.T, z @ c.T)
     return _to_circle(a + b @ f + injection @ (c + d @ f), injection, b.T @ x, -d.T), 1 / smallest
 
 

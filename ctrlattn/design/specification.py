@@ -60,8 +60,8 @@ class Spec:
             object.__setattr__(self, name, require_number(name, value))
             low, high = {"modulus_margin": (0, 1), "disk_margin": (0, 2)}.get(name, (-1e-300, np.inf))
             if not low < getattr(self, name) <= high:
-                wanted = f"in (0, {high}]" if "margin" in name else "not negative"
-                raise InputError(f"{name} must be {wanted}, got {value}")
+                domain = f"in (0, {high}]" if "margin" in name else "not negative"
+                raise InputError(f"{name} must be {domain}, got {value}")
         if not self.asked():
             raise InputError(f"a specification asks for at least one of {', '.join(MEASURES)}")
 

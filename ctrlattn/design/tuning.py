@@ -149,15 +149,15 @@ class _Problem:
         self.den: np.ndarray = np.ones(1)
         for _, den in parts:
             self.den = np.polymul(self.den, den)
-        rest = [np.polymul(num, np.polydiv(self.den, den)[0]) for num, den in parts]
-        self.basis = np.stack([np.pad(num, (len(self.den) - len(num), 0)) for num in rest])
-        asked = self.spec.asked().get("settling", 40.0)
-        self.layers = int(np.clip(3 * asked, 32, 400))
+        numerators = [np.polymul(num, np.polydiv(self.den, den)[0]) for num, den in parts]
+        self.basis = np.stack([np.pad(num, (len(self.den) - len(num), 0)) for num in numerators])
+        settling = self.spec.asked().get("settling", 40.0)
+        self.layers = int(np.clip(3 * settling, 32, 400))
         self.seen: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
 
     def controller(self, gains: np.ndarray) -> PID:
-        given = dict(zip(self.terms, (float(g) for g in gains), strict=True))
-        return PID(*(given.get(term, 0.0) for term in "PID"), form=self.form, ema=self.ema)
+        values = dict(zip(self.terms, (float(g) for g in gains), strict=True))
+        return PID(*(values.get(term, 0.0) for term in "PID"), form=self.form, ema=self.ema)
 
     def measures(self, gains: np.ndarray, modes: np.ndarray, points: int) -> dict[str, np.ndarray]:
         """Return the worst figures over the modes, (candidates,) each; `penalty` > 0 says how far from stable."""
@@ -327,28 +327,28 @@ def _front(gains: np.ndarray, margin: np.ndarray, settling: np.ndarray, most: in
 
 def _infeasible(problem: _Problem, nearest: _Candidate, seed: int) -> InfeasibleError:
     """Return the error with what the best gains miss and which requirements bind: without those the rest is met."""
-    asked = problem.spec.asked()
+    requirements = problem.spec.asked()
     slack = {name: float(value) for name, value in problem.spec.slack(nearest.worst).items()}
     binding = [name for name, value in slack.items() if value <= max(min(slack.values()) + 0.05, 1e-3)]
     near = ", ".join(
         f"{in_words(name, nearest.worst[name])} (asked {'>=' if 'margin' in name else '<='} "
-        f"{asked[name]:.3g}{_UNITS[name]})"
+        f"{requirements[name]:.3g}{_UNITS[name]})"
         for name in binding
     )
     alone = []
-    for name in asked if len(asked) > 1 else ():
-        rest = Spec(**{k: v for k, v in asked.items() if k != name})
-        if problem.search(seed, rest, _GENERATIONS // 2).slack >= 0:
+    for name in requirements if len(requirements) > 1 else ():
+        others = Spec(**{k: v for k, v in requirements.items() if k != name})
+        if problem.search(seed, others, _GENERATIONS // 2).slack >= 0:
             alone.append(name)
     relief = "no single requirement binds: without any one of them the rest cannot be met either"
     if alone:
         relief = f"{' or '.join(alone)} binds: without it the rest can be met"
-    if len(asked) == 1:
+    if len(requirements) == 1:
         relief = "it is the only requirement"
     c = nearest.controller
     recall = f" with recall {problem.loop.recall:.6g}" if isinstance(problem.loop, Passes) else ""
     return InfeasibleError(
-        f"no {problem.terms} gains of the {problem.form} law within {problem.bounds} were found to meet {asked} on all "
-        f"{len(problem.modes)} modes{recall}",
+        f"no {problem.terms} gains of the {problem.form} law within {problem.bounds} were found to meet {requirements} "
+        f"on all {len(problem.modes)} modes{recall}",
         f"{near}, at the nearest gains, kp = {c.kp:.3g}, ki = {c.ki:.3g}, kd = {c.kd:.3g}; {relief}",
     )

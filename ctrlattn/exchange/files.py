@@ -110,8 +110,8 @@ def load(path: str | os.PathLike[str], *, name: str | None = None) -> System:
 def _json(system: System) -> bytes:
     matrices = {key: _plain(matrix) for key, matrix in zip("ABCD", system.matrices, strict=True)}
     names = {key: list(getattr(system, key)) for key in _NAMES}
-    about = {"format": FORMAT, "ctrlattn": __version__, "name": system.name}
-    return (json.dumps({**about, **matrices, "dt": system.dt, **names}, indent=1, ensure_ascii=False) + "\n").encode()
+    header = {"format": FORMAT, "ctrlattn": __version__, "name": system.name}
+    return (json.dumps({**header, **matrices, "dt": system.dt, **names}, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _plain(matrix: np.ndarray) -> Any:

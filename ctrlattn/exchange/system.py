@@ -200,10 +200,10 @@ def of_parts(parts: Mapping[str, Any], name: str) -> System:
     return System(A, B, C, D, dt=dt, name=name, **names)
 
 
-def _labels(key: str, given: Any) -> tuple[str, ...]:
-    if not isinstance(given, list | tuple) or not all(isinstance(label, str) for label in given):
-        raise InputTypeError(f"{key} must be a list of names, got {shown(given)}")
-    return tuple(given)
+def _labels(key: str, names: Any) -> tuple[str, ...]:
+    if not isinstance(names, list | tuple) or not all(isinstance(label, str) for label in names):
+        raise InputTypeError(f"{key} must be a list of names, got {shown(names)}")
+    return tuple(names)
 
 
 def _of_fraction(num: Any, den: Any) -> tuple[np.ndarray, ...]:
@@ -228,21 +228,21 @@ def _of_fraction(num: Any, den: Any) -> tuple[np.ndarray, ...]:
     return controller_form(num, den / den[0])
 
 
-def _polynomials(given: Any) -> list[np.ndarray]:
+def _polynomials(coefficients: Any) -> list[np.ndarray]:
     """Return the polynomials of a transfer function: one, or one for each entry of nested lists."""
-    rows = list(given) if isinstance(given, list | tuple) else list(np.atleast_1d(given))
+    rows = list(coefficients) if isinstance(coefficients, list | tuple) else list(np.atleast_1d(coefficients))
     if all(np.isscalar(entry) or (isinstance(entry, np.ndarray) and not entry.ndim) for entry in rows):
         return [np.asarray(rows)]
     return [np.asarray(polynomial) for row in rows for polynomial in (row if isinstance(row, list | tuple) else [row])]
 
 
-def _require_numbers(what: str, given: Any) -> None:
+def _require_numbers(quantity: str, entries: Any) -> None:
     """Raise InputTypeError for texts and other objects in the place of numbers, lists within lists included."""
-    if isinstance(given, list | tuple):
-        for entry in given:
-            _require_numbers(what, entry)
-    elif np.asarray(given).dtype.kind not in "iufcb":
-        raise InputTypeError(f"{what} must be numbers, got {shown(given)}")
+    if isinstance(entries, list | tuple):
+        for entry in entries:
+            _require_numbers(quantity, entry)
+    elif np.asarray(entries).dtype.kind not in "iufcb":
+        raise InputTypeError(f"{quantity} must be numbers, got {shown(entries)}")
 
 
 def _of_loop(loop: Loop | Passes, a: complex | None, part: Part, name: str) -> System:

@@ -158,8 +158,8 @@ def point(w, sides):
         return 0, 0.0, w
     if np.cos(w) >= 0:
         return 0, -2.0 * np.sin(w / 2) ** 2, np.sin(w)
-    turned = w - np.copysign(np.pi, w)
-    return 1, 2.0 * np.sin(turned / 2) ** 2, -np.sin(turned)
+    angle = w - np.copysign(np.pi, w)
+    return 1, 2.0 * np.sin(angle / 2) ** 2, -np.sin(angle)
 
 
 _NUMBER, _FLOATS = types.CPointer(types.int32), types.CPointer(types.float64)

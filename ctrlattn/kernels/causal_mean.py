@@ -109,8 +109,8 @@ def _hold_first(
 def _threads() -> int:
     """Return how many cores this process may use; OMP_NUM_THREADS lowers it, as for every numerical library."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return max(1, min(available, int(asked) if asked.isdigit() else available))
+    setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return max(1, min(available, int(setting) if setting.isdigit() else available))
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")

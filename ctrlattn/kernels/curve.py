@@ -34,16 +34,16 @@ def searched(sides, start, end):
     memory, work = memory_of(sides), np.empty(4)
     points = refined(sides, start, end, memory)
     w, values = np.empty(4 * len(points)), np.empty(4 * len(points), np.complex128)
-    w[0], w[1], count, crossed = 0.0, end, 2, 0
+    w[0], w[1], count, crossings = 0.0, end, 2, 0
     for which in range(2):
         for x in zeros(sides, points, which, memory):
             w[count] = x
             count += 1
-        crossed = count - 2 if which == 0 else crossed
+        crossings = count - 2 if which == 0 else crossings
     for i in range(count):
         values[i] = _look(sides, w[i], memory, work)
     least, at = closest(sides, points, memory)
-    return w[:count], values[:count], crossed, least, at
+    return w[:count], values[:count], crossings, least, at
 
 
 @numba.njit(**INNER, error_model="numpy")
@@ -106,8 +106,8 @@ def refined(sides, start, end, memory):
                 bends[top, i] = bend
             if stalls:
                 counts[top, 1] += 1
-            again = hides and counts[top, 1] < _STALLED and counts[top, 0] < _DEEPEST - 1 and last < _MOST
-            if again and right - left > 1e-14 * right:
+            unresolved = hides and counts[top, 1] < _STALLED and counts[top, 0] < _DEEPEST - 1 and last < _MOST
+            if unresolved and right - left > 1e-14 * right:
                 counts[top, 0] += 1
                 top += 1
                 counts[top, 0], counts[top, 1] = counts[top - 1, 0], counts[top - 1, 1]
@@ -162,12 +162,12 @@ def zeros(sides, points, which, memory):
             before = i
     if before == 0:  # 0 wherever it is seen: it has no zero that is one
         return roots[:0]
-    crossed = count
+    crossings = count
     for i in range(2, len(points) - 2):
         size, left, right = abs(points[i, which]), points[i - 1, which], points[i + 1, which]
         touches = size <= abs(left) and size <= abs(right) and size < _TOUCH and left * right > 0
         for k in range(
-            crossed if touches else 0
+            crossings if touches else 0
         ):  # rounding also makes one next to a crossing, which is listed already
             touches = touches and abs(roots[k] - points[i, 3]) > _TOUCH * points[i, 3]
         if touches:

@@ -41,9 +41,9 @@ def called_by_address(name: str, address: int, *, informs: bool = True) -> Any:
         kinds = arguments[0] if len(arguments) == 1 else arguments
 
         def generated(context, builder, signature, values):
-            given = zip(signature.args[0].types, cgutils.unpack_tuple(builder, values[0]), strict=True)
+            arguments = zip(signature.args[0].types, cgutils.unpack_tuple(builder, values[0]), strict=True)
             info = cgutils.alloca_once_value(builder, _INT(0))
-            places = [_place(context, builder, kind, value) for kind, value in given] + [info] * informs
+            places = [_place(context, builder, kind, value) for kind, value in arguments] + [info] * informs
             kind = ir.FunctionType(ir.VoidType(), [_ADDRESS] * len(places))
             function = cgutils.get_or_insert_function(builder.module, kind, symbol)
             builder.call(function, [builder.bitcast(place, _ADDRESS) for place in places])

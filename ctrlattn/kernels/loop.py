@@ -41,7 +41,7 @@ def largest_growth(a, b, c, d, gains, continuous):
     largest; nan where LAPACK has no answer, and -inf where the loop is not well posed."""
     n, growth, room = len(a), np.empty(len(gains)), (2 + BLOCK) * len(a)
     re, im, real = np.empty(n), np.empty(n), np.empty((n, n))
-    turned, poles = np.empty((n, n), np.complex128), np.empty(n, np.complex128)
+    closed, poles = np.empty((n, n), np.complex128), np.empty(n, np.complex128)
     work, complex_work, more = np.empty(room), np.empty(room, np.complex128), np.empty(2 * n)
     for k in range(len(gains)):
         growth[k] = -np.inf
@@ -52,12 +52,12 @@ def largest_growth(a, b, c, d, gains, continuous):
         for i in range(n):
             for j in range(n):
                 real[i, j] = a[i, j] - b[i, 0] * c[0, j] * factor.real
-                turned[i, j] = complex(real[i, j], -b[i, 0] * c[0, j] * factor.imag)
+                closed[i, j] = complex(real[i, j], -b[i, 0] * c[0, j] * factor.imag)
         info = 1 - is_moderate(real)
         if info == 0 and factor.imag == 0:
             info = dgeev(NO, NO, n, real, n, re, im, work, 1, work, 1, work, room)
         elif info == 0:
-            info = zgeev(NO, NO, n, turned, n, poles, poles, 1, poles, 1, complex_work, room, more)
+            info = zgeev(NO, NO, n, closed, n, poles, poles, 1, poles, 1, complex_work, room, more)
         largest, size = -np.inf, 0.0
         for i in range(n):
             x, y = (re[i], im[i]) if factor.imag == 0 else (poles[i].real, poles[i].imag)

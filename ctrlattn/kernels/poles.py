@@ -60,13 +60,13 @@ def clear_poles(a, continuous, clear):
         poles[i] = complex(re[i] + centre, im[i])
     # Far from singular, by the norm of the inverse of A less the point of the boundary.
     pivots, inverse = np.empty(n, np.int32), 0.0
-    turned, columns = np.empty((n, n), np.complex128), np.zeros((n, n), np.complex128)
+    difference, columns = np.empty((n, n), np.complex128), np.zeros((n, n), np.complex128)
     for i in range(n):
         for j in range(n):
-            turned[i, j] = shifted[i, j]
-        turned[i, i] -= complex(x - centre, y)
+            difference[i, j] = shifted[i, j]
+        difference[i, i] -= complex(x - centre, y)
         columns[i, i] = 1.0
-    info = zgesv(n, n, turned, n, pivots, columns, n)
+    info = zgesv(n, n, difference, n, pivots, columns, n)
     for row in columns:
         for z in row:
             inverse += z.real * z.real + z.imag * z.imag

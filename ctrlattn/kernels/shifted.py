@@ -62,9 +62,9 @@ def solve_triangular(t: Parts, shifts: np.ndarray, right: Parts) -> None:
         stop = min(top + BLOCK, n)
         block = Parts(right.re[top:stop], right.im[top:stop])
         if stop < n:
-            known = times(t, slice(top, stop), slice(stop, n), Parts(right.re[stop:], right.im[stop:]))
-            np.add(block.re, known.re, out=block.re)
-            np.add(block.im, known.im, out=block.im)
+            update = times(t, slice(top, stop), slice(stop, n), Parts(right.re[stop:], right.im[stop:]))
+            np.add(block.re, update.re, out=block.re)
+            np.add(block.im, update.im, out=block.im)
         t_im = t.im[top:stop, top:stop] if t.im.size else None
         _triangular_block(t.re[top:stop, top:stop], t_im, z_re, z_im, *block)
 

@@ -21,7 +21,7 @@ def in_equal_units(a, b, c, rate):
     One input and one output.
     """
     n, into, away = len(a), 0.0, 0.0
-    scaled, right, out, scale = np.empty((n, n)), np.empty((n, 1)), np.empty((1, n)), np.empty(n + 1)
+    a_scaled, b_scaled, c_scaled, scale = np.empty((n, n)), np.empty((n, 1)), np.empty((1, n)), np.empty(n + 1)
     for i in range(n):
         into, away = max(into, abs(b[i, 0])), max(away, abs(c[0, i]))
     # Inputs in units of outputs are one factor of all states: taken out first, no scale is very large.
@@ -30,10 +30,10 @@ def in_equal_units(a, b, c, rate):
     for i in range(n):
         scale[i] = scale[i] / scale[n] * math.ldexp(1.0, common)
     for i in range(n):
-        right[i, 0], out[0, i] = b[i, 0] / scale[i] / rate, c[0, i] * scale[i]
+        b_scaled[i, 0], c_scaled[0, i] = b[i, 0] / scale[i] / rate, c[0, i] * scale[i]
         for j in range(n):
-            scaled[i, j] = a[i, j] * scale[j] / scale[i] / rate
-    return scaled, right, out
+            a_scaled[i, j] = a[i, j] * scale[j] / scale[i] / rate
+    return a_scaled, b_scaled, c_scaled
 
 
 @numba.njit(**INLINED)
@@ -57,7 +57,8 @@ def scaled(a, b, c, d, dynamic, continuous):
     """Return (the most extreme exponent, A, B, C, D, exponent, half, states, into) of a system whose G - D is about
     2^dynamic; the rate is 4^half, and of `states` the last one is that of inputs and outputs."""
     n, inputs, outputs, largest = len(a), b.shape[1], len(c), 0.0
-    f, right, out, through = np.empty((n, n)), np.empty((n, inputs)), np.empty((outputs, n)), np.empty(d.shape)
+    a_scaled, b_scaled = np.empty((n, n)), np.empty((n, inputs))
+    c_scaled, d_scaled = np.empty((outputs, n)), np.empty(d.shape)
     b_size, c_size, direct = _exponent_of(b), _exponent_of(c), _exponent_of(d)
     into = b_size + (dynamic - b_size - c_size) // 2
     away, exponent, common = dynamic - into, max(dynamic, direct), 0
@@ -69,23 +70,23 @@ def scaled(a, b, c, d, dynamic, continuous):
         states[i] = states[i] / states[n] * math.ldexp(1.0, common)
     for i in range(n):
         for j in range(n):
-            f[i, j] = a[i, j] * states[j] / states[i]
-            largest = max(largest, abs(f[i, j]))
+            a_scaled[i, j] = a[i, j] * states[j] / states[i]
+            largest = max(largest, abs(a_scaled[i, j]))
     half = math.frexp(largest)[1] // 2 if continuous and largest > 0 else 0
     to_a, to_b = math.ldexp(1.0, -2 * half), math.ldexp(1.0, -into - half)
     to_c = math.ldexp(1.0, into - exponent - half)
     for i in range(n):
         for j in range(n):
-            f[i, j] *= to_a
+            a_scaled[i, j] *= to_a
         for k in range(inputs):
-            right[i, k] = b[i, k] / states[i] * to_b
+            b_scaled[i, k] = b[i, k] / states[i] * to_b
         for p in range(outputs):
-            out[p, i] = c[p, i] * states[i] * to_c
+            c_scaled[p, i] = c[p, i] * states[i] * to_c
     for p in range(outputs):
         for k in range(inputs):
-            through[p, k] = d[p, k] * math.ldexp(1.0, -exponent)
+            d_scaled[p, k] = d[p, k] * math.ldexp(1.0, -exponent)
     extreme = max(abs(into) + abs(half), abs(away), abs(exponent) + abs(into) + abs(half))
-    return extreme, f, right, out, through, exponent, half, states, into
+    return extreme, a_scaled, b_scaled, c_scaled, d_scaled, exponent, half, states, into
 
 
 @numba.njit(**INLINED)
@@ -104,7 +105,7 @@ def single_reduced(a, b, c, continuous):
     Reducing [[0, c], [b, A]] leaves its corner where it is. In one unit, powers of two, no part rounds another.
     """
     n, count = len(a), 1 if continuous else 2
-    columns, right, out = np.empty((count, n, n)), np.zeros((count, 1, n)), np.empty((count, 1, n))
+    columns, b_reduced, c_reduced = np.empty((count, n, n)), np.zeros((count, 1, n)), np.empty((count, 1, n))
     room = (n + 1 + BLOCK + 1) * BLOCK
     matrix, tau, work = np.empty((n + 1, n + 1)), np.empty(n + 1), np.empty(room)
     for k in range(count):
@@ -122,19 +123,19 @@ def single_reduced(a, b, c, continuous):
             matrix[0, i + 1] = b[i, 0] * math.ldexp(1.0, -to_b)
             matrix[i + 1, 0] = c[0, i] * math.ldexp(1.0, -to_c)
         dgehrd(n + 1, 1, n + 1, matrix, n + 1, tau, work, room)
-        right[k, 0, 0] = matrix[0, 1] * math.ldexp(1.0, to_b)
+        b_reduced[k, 0, 0] = matrix[0, 1] * math.ldexp(1.0, to_b)
         for i in range(n):
-            out[k, 0, i] = matrix[i + 1, 0] * math.ldexp(1.0, to_c)
+            c_reduced[k, 0, i] = matrix[i + 1, 0] * math.ldexp(1.0, to_c)
             for j in range(n):
                 columns[k, j, i] = matrix[1 + j, 1 + i]
-    return columns, right, out
+    return columns, b_reduced, c_reduced
 
 
 @numba.njit(**KERNEL)
 def several_reduced(a, b, c, continuous):
     """Return (H transposed (k, n, n), b transposed (k, inputs, n), c (k, outputs, n)) for each centre."""
     n, inputs, outputs, count = len(a), b.shape[1], len(c), 1 if continuous else 2
-    columns, right, out = np.empty((count, n, n)), np.empty((count, inputs, n)), np.empty((count, outputs, n))
+    columns, b_reduced, c_reduced = np.empty((count, n, n)), np.empty((count, inputs, n)), np.empty((count, outputs, n))
     room = (n + inputs + outputs + BLOCK + 1) * BLOCK
     tau, work = np.empty(n), np.empty(room)
     for k in range(count):
@@ -143,11 +144,11 @@ def several_reduced(a, b, c, continuous):
                 columns[k, j, i] = a[i, j]
             columns[k, i, i] -= 0.0 if continuous else 1.0 - 2 * k
             for m in range(inputs):
-                right[k, m, i] = b[i, m]
+                b_reduced[k, m, i] = b[i, m]
             for p in range(outputs):
-                out[k, p, i] = c[p, i]
+                c_reduced[k, p, i] = c[p, i]
         matrix = (columns, k * n * n)
         dgehrd(n, 1, n, matrix, n, tau, work, room)
-        dormhr(LEFT, TURNED, n, inputs, 1, n, matrix, n, tau, (right, k * inputs * n), n, work, room)
-        dormhr(LEFT, TURNED, n, outputs, 1, n, matrix, n, tau, (out, k * outputs * n), n, work, room)
-    return columns, right, out
+        dormhr(LEFT, TURNED, n, inputs, 1, n, matrix, n, tau, (b_reduced, k * inputs * n), n, work, room)
+        dormhr(LEFT, TURNED, n, outputs, 1, n, matrix, n, tau, (c_reduced, k * outputs * n), n, work, room)
+    return columns, b_reduced, c_reduced

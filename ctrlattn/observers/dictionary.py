@@ -181,12 +181,12 @@ def save(path: str | os.PathLike[str], dictionary: Dictionary, facts: Mapping[st
     """
     from safetensors.torch import save_file
 
-    about = {"format": FORMAT, "k": dictionary.k, "facts": dict(facts or {})}
+    header = {"format": FORMAT, "k": dictionary.k, "facts": dict(facts or {})}
     with atomic(path) as temporary:
         save_file(
             {name: value.contiguous() for name, value in dictionary.state_dict().items()},
             temporary,
-            metadata={"observer": json.dumps(about)},
+            metadata={"observer": json.dumps(header)},
         )
 
 
@@ -209,17 +209,17 @@ def load(path: str | os.PathLike[str]) -> tuple[Dictionary, dict[str, Any]]:
     """
     tensors, metadata = read_tensors(path)
     try:
-        about = parse_json(metadata["observer"], "observer")
-        if not isinstance(about, dict) or about["format"] != FORMAT or not isinstance(about["facts"], dict):
+        header = parse_json(metadata["observer"], "observer")
+        if not isinstance(header, dict) or header["format"] != FORMAT or not isinstance(header["facts"], dict):
             raise InputError("what save writes beside the weights is not there")
         features, width = tensors["decoder"].shape
-        dictionary = Dictionary(width, features, k=about["k"])
+        dictionary = Dictionary(width, features, k=header["k"])
         if "jump" in tensors:
             dictionary.jump = torch.zeros(features)
         dictionary.load_state_dict(tensors)
     except (KeyError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: no dictionary of observers.save in this file") from error
-    return dictionary.eval().requires_grad_(False), about["facts"]
+    return dictionary.eval().requires_grad_(False), header["facts"]
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

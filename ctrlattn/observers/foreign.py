@@ -117,19 +117,19 @@ def write_sae_lens(
     """
     from safetensors.torch import save_file
 
-    place, own = output_directory(folder), {name: t.double() for name, t in dictionary.state_dict().items()}
+    place, tensors = output_directory(folder), {name: t.double() for name, t in dictionary.state_dict().items()}
     weights = {
-        "W_enc": (own["encoder"] / own["size"]).T,
-        "W_dec": own["decoder"] * own["size"],
-        "b_enc": own["threshold"],
-        "b_dec": own["bias"] * own["size"] + own["mean"],
+        "W_enc": (tensors["encoder"] / tensors["size"]).T,
+        "W_dec": tensors["decoder"] * tensors["size"],
+        "b_enc": tensors["threshold"],
+        "b_dec": tensors["bias"] * tensors["size"] + tensors["mean"],
     }
     kind = {"architecture": "standard"} if dictionary.k is None else {
         "architecture": "topk", "k": dictionary.k, "rescale_acts_by_decoder_norm": False,
     }  # fmt: skip
     if dictionary.jump is not None:
-        kind, weights["threshold"] = {"architecture": "jumprelu"}, own["jump"]
-    about = {
+        kind, weights["threshold"] = {"architecture": "jumprelu"}, tensors["jump"]
+    config = {
         **kind, "d_in": dictionary.width, "d_sae": dictionary.features, "dtype": "float32", "device": "cpu",
         "apply_b_dec_to_input": True, "normalize_activations": "none", "reshape_activations": "none",
         "metadata": {**_metadata(facts or {}), "ctrlattn": dict(facts or {})},
@@ -137,7 +137,7 @@ def write_sae_lens(
     with atomic(place / "sae_weights.safetensors") as temporary:
         save_file({name: value.float().contiguous() for name, value in weights.items()}, temporary)
     with atomic(place / "cfg.json") as temporary:
-        temporary.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def require_place(facts: Mapping[str, Any], *, width: int | None = None, **place: Any) -> None:
@@ -184,29 +184,29 @@ def _of_hook(hook: Any) -> dict[str, Any]:
 
 
 def _of_sae_lens(folder: Path) -> tuple[Dictionary, dict[str, Any]]:
-    about = _json(folder / "cfg.json")
-    old = about.get("activation_fn_str", about.get("activation_fn", "relu"))  # SAELens before 6 had TopK as standard
+    config = _json(folder / "cfg.json")
+    old = config.get("activation_fn_str", config.get("activation_fn", "relu"))  # SAELens before 6 had TopK as standard
     where = f"({folder / 'cfg.json'})"
-    kind = require_known(f"architecture of SAELens {where}", about.get("architecture", "standard"), ARCHITECTURES)
+    kind = require_known(f"architecture of SAELens {where}", config.get("architecture", "standard"), ARCHITECTURES)
     if kind == "standard":
         require_known(f"activation of SAELens {where}", old, ("relu", "topk"))
     kind = "topk" if kind == "standard" and old == "topk" else kind
     tensors, _ = read_tensors(folder / "sae_weights.safetensors")
     for key, plain in (("normalize_activations", "none"), ("reshape_activations", "none")):
-        if about.get(key, plain) not in (plain, None):
+        if config.get(key, plain) not in (plain, None):
             raise InputError(
-                f"{folder}: {key} = {shown(about[key])} changes each signal, which no dictionary here does"
+                f"{folder}: {key} = {shown(config[key])} changes each signal, which no dictionary here does"
             )
     k = None
     if kind == "topk":
-        options = about.get("activation_fn_kwargs")
-        k = _number_of_features(folder, about.get("k", options.get("k") if isinstance(options, dict) else None))
-    given = about.get("metadata")
-    metadata: dict[str, Any] = given if isinstance(given, dict) else about
+        options = config.get("activation_fn_kwargs")
+        k = _number_of_features(folder, config.get("k", options.get("k") if isinstance(options, dict) else None))
+    training = config.get("metadata")
+    metadata: dict[str, Any] = training if isinstance(training, dict) else config
     model = metadata.get("model_name")
     facts = {**({} if model is None else {"model": model}), **_of_hook(metadata.get("hook_name"))}
-    subtract, rescale = bool(about.get("apply_b_dec_to_input", True)), bool(about.get("rescale_acts_by_decoder_norm"))
-    return _made(folder, tensors, k=k, subtract=subtract, rescale=rescale, width=about.get("d_in")), facts
+    subtract, rescale = bool(config.get("apply_b_dec_to_input", True)), bool(config.get("rescale_acts_by_decoder_norm"))
+    return _made(folder, tensors, k=k, subtract=subtract, rescale=rescale, width=config.get("d_in")), facts
 
 
 def _of_dictionary_learning(folder: Path) -> tuple[Dictionary, dict[str, Any]]:
@@ -224,16 +224,16 @@ def _of_dictionary_learning(folder: Path) -> tuple[Dictionary, dict[str, Any]]:
         "encoder.weight": "W_enc", "decoder.weight": "W_dec",
     }  # fmt: skip
     linear = ("encoder.weight", "decoder.weight")
-    named = {names.get(name, name): (value.T if name in linear else value) for name, value in tensors.items()}
-    k = named.pop("k", trainer.get("k"))
+    ours = {names.get(name, name): (value.T if name in linear else value) for name, value in tensors.items()}
+    k = ours.pop("k", trainer.get("k"))
     if kind == "AutoEncoderTopK":
-        named.pop("threshold", None)  # it is used in training alone
+        ours.pop("threshold", None)  # it is used in training alone
     subtract = kind not in ("AutoEncoderNew", "JumpReluAutoEncoder")
     facts = {key: trainer[old] for key, old in (("model", "lm_name"), ("hook", "submodule_name")) if trainer.get(old)}
     if isinstance(trainer.get("layer"), int):
         facts["trained_at_layer"] = trainer["layer"]  # whether before or behind it, the submodule's name alone says
     k = _number_of_features(folder, k) if kind == "AutoEncoderTopK" else None
-    return _made(folder, named, k=k, subtract=subtract), facts
+    return _made(folder, ours, k=k, subtract=subtract), facts
 
 
 def _number_of_features(path: Path, k: Any) -> int:
@@ -325,7 +325,7 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     with utf8(path):
-        about = parse_json(path.read_text(encoding="utf-8"), path)
-    if not isinstance(about, dict):
+        content = parse_json(path.read_text(encoding="utf-8"), path)
+    if not isinstance(content, dict):
         raise InputError(f"{path}: it must be a table of settings")
-    return about
+    return content

@@ -45,18 +45,18 @@ def quality(dictionary: Dictionary, signal: torch.Tensor, k: int | None = None) 
     """
     if signal.ndim != 2 or not len(signal):
         raise InputError(f"examples are (m, width), at least one; got {tuple(signal.shape)}")
-    left, total, count = 0.0, 0.0, torch.zeros(dictionary.features, dtype=torch.float64)
+    residual, total, count = 0.0, 0.0, torch.zeros(dictionary.features, dtype=torch.float64)
     # x + offset is the example about its mean; b_dec of another package is no mean of the signal.
     offset = 0.0 if dictionary.knows_mean else -dictionary.scaled(signal).mean(0)
     with torch.no_grad():
         for rows in signal.split(_ROWS):
             x = dictionary.scaled(rows)
             z = coded(dictionary, rows, k)
-            left += float((x - z @ dictionary.decoder - dictionary.bias).double().square().sum())
+            residual += float((x - z @ dictionary.decoder - dictionary.bias).double().square().sum())
             total += float((x + offset).double().square().sum())
             count += (z > 0).sum(0)
     frequency = (count / len(signal)).numpy()
-    explained = 1 - left / total if total else float("nan")
+    explained = 1 - residual / total if total else float("nan")
     return Quality(explained, float(frequency.sum()), float((frequency == 0).mean()), frequency)
 
 
@@ -185,11 +185,11 @@ def top_texts(
         raise InputError(f"ids must have a token per code: got codes of {tuple(z.shape[:2])} and ids of {ids.shape}")
     rows = []
     for feature in features:
-        own = z[..., feature]
-        strongest = own.amax(1)
+        activations = z[..., feature]
+        strongest = activations.amax(1)
         order = [i for i in strongest.argsort(descending=True)[:count].tolist() if strongest[i] > 0]
-        examples = tuple(_example(own[i], ids[i], tokenizer, around) for i in order)
-        rows.append(FeatureTexts(int(feature), float((own > 0).double().mean()), examples))
+        examples = tuple(_example(activations[i], ids[i], tokenizer, around) for i in order)
+        rows.append(FeatureTexts(int(feature), float((activations > 0).double().mean()), examples))
     return rows
 
 

@@ -61,7 +61,7 @@ def replaced(checkpoint: Checkpoint, layer: int, signal: str, function: Function
         return ((x, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": x})
 
     def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> torch.Tensor | None:
-        if sublayer is not wanted:
+        if sublayer is not part:
             return None
         return put(x + F) - x if signal == "mid" else put(F)
 
@@ -69,7 +69,7 @@ def replaced(checkpoint: Checkpoint, layer: int, signal: str, function: Function
         with hooked([(block, before, True)]):
             yield
     else:
-        wanted = mlp if signal == "mlp" else attention
+        part = mlp if signal == "mlp" else attention
         # Both are watched: where no module reads the stream in front of the MLP, it is x + F of the attention.
         with watch([attention, mlp], on):
             yield
@@ -118,13 +118,13 @@ def recover(checkpoint: Checkpoint, dictionary: Dictionary, ids: np.ndarray, lay
     clean = evaluate(checkpoint, ids)
     losses = {name: _loss(checkpoint, ids, layer, signal, function) for name, function in functions.items()}
     mean = {name: float(values.mean()) for name, values in losses.items()}
-    lost = losses["reconstructed"] - clean.window_losses
+    cost = losses["reconstructed"] - clean.window_losses
     return Recovered(
         clean=clean.loss,
         **mean,
         share=_share(mean["mean"], mean["reconstructed"], clean.loss),
         share_of_zero=_share(mean["zero"], mean["reconstructed"], clean.loss),
-        standard_error=standard_error(lost),
+        standard_error=standard_error(cost),
         window_losses={"clean": clean.window_losses, **losses},
     )
 

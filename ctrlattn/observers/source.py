@@ -48,31 +48,31 @@ def observe(checkpoint: Checkpoint, ids: Any, layer: int, wanted: tuple[str, ...
     """
     require_signals(checkpoint, wanted)
     index = checkpoint.layer_index(layer)
-    seen: dict[str, torch.Tensor] = {}
+    signals: dict[str, torch.Tensor] = {}
     inputs = inputs_of(checkpoint, ids, batch=True)
     if set(wanted) <= {"state", "error"}:
         with torch.no_grad(), watch_calls(checkpoint.layers, [index], until=index) as calls:
             checkpoint.model(**inputs)
-        seen["state"] = next(iter(calls[index].values()))
+        signals["state"] = next(iter(calls[index].values()))
     else:
-        with torch.no_grad(), watch(pair(checkpoint, index), _reader(seen), until=checkpoint.layers[index]):
+        with torch.no_grad(), watch(pair(checkpoint, index), _reader(signals), until=checkpoint.layers[index]):
             checkpoint.model(**inputs)
     tokens = window_of(checkpoint).kept(np.shape(ids)[1])
-    seen = {name: value[:, tokens] for name, value in seen.items()}
-    return {name: _signal(name, seen)[:, 1:] for name in wanted}
+    signals = {name: value[:, tokens] for name, value in signals.items()}
+    return {name: _signal(name, signals)[:, 1:] for name in wanted}
 
 
-def _signal(name: str, seen: dict[str, torch.Tensor]) -> torch.Tensor:
+def _signal(name: str, signals: dict[str, torch.Tensor]) -> torch.Tensor:
     if name == "error":
-        return seen["state"] - CausalMean()(seen["state"])
-    return seen["state"] + seen["prediction"] if name == "mid" else seen[name]
+        return signals["state"] - CausalMean()(signals["state"])
+    return signals["state"] + signals["prediction"] if name == "mid" else signals[name]
 
 
-def _reader(seen: dict[str, torch.Tensor]) -> Watcher:
+def _reader(signals: dict[str, torch.Tensor]) -> Watcher:
     def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
-        seen["mlp" if sublayer.kind == "mlp" else "prediction"] = F
+        signals["mlp" if sublayer.kind == "mlp" else "prediction"] = F
         if sublayer.kind != "mlp":
-            seen["state"] = x
+            signals["state"] = x
 
     return on
 

@@ -56,13 +56,13 @@ def set_gradients(dictionary: Dictionary, x: torch.Tensor, response: torch.Tenso
     """
     codes = dictionary.codes(response)
     D = dictionary.decoder.detach()
-    rest, R, g = _through_codes(codes, D, x - dictionary.bias.detach())
+    error, R, g = _through_codes(codes, D, x - dictionary.bias.detach())
     by_feature = _Grouped(codes.features, dictionary.features)
     dictionary.decoder.grad = by_feature.sums(codes.values, R)
     dictionary.encoder.grad = by_feature.sums(g, x - dictionary.bias)
     dictionary.threshold.grad = torch.zeros_like(dictionary.threshold).index_add_(0, codes.features.ravel(), g.ravel())
     dictionary.bias.grad = R.sum(0) - dictionary.threshold.grad @ dictionary.encoder
-    return SparseStep(codes, rest)
+    return SparseStep(codes, error)
 
 
 def _through_codes(
@@ -72,19 +72,19 @@ def _through_codes(
     with torch.enable_grad():
         values = codes.values.detach().requires_grad_()
         combined = embedding_bag(codes.features, D, per_sample_weights=values, mode="sum")
-    rest = centred - combined.detach()
-    R = rest * (-2 / rest.numel())
+    error = centred - combined.detach()
+    R = error * (-2 / error.numel())
     (g,) = torch.autograd.grad(combined, values, R)
-    return rest, R, g * (codes.values > 0)
+    return error, R, g * (codes.values > 0)
 
 
 class _Grouped:
     """The chosen entries (example, place) in order of their features, for sums over the examples of a feature."""
 
-    def __init__(self, chosen: torch.Tensor, features: int) -> None:
-        self.order = chosen.ravel().argsort()
-        self.examples = self.order // chosen.shape[1]
-        counts = chosen.ravel().bincount(minlength=features)
+    def __init__(self, indices: torch.Tensor, features: int) -> None:
+        self.order = indices.ravel().argsort()
+        self.examples = self.order // indices.shape[1]
+        counts = indices.ravel().bincount(minlength=features)
         self.starts = counts.cumsum(0) - counts
 
     def sums(self, weights: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

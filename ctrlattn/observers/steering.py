@@ -114,7 +114,7 @@ def steered(
     f = _unit(checkpoint, direction)
     tracking = Tracking(law.controller)
     begin, layers = checkpoint.layer_index(start), checkpoint.layers
-    wanted = _by_depth(setpoint, len(layers) - begin + 1, "a set-point")
+    target = _by_depth(setpoint, len(layers) - begin + 1, "a set-point")
     push = _by_depth(law.push, len(layers) - begin, "a push")
     window = window_of(checkpoint)
     held: dict[str, Any] = {}
@@ -124,7 +124,7 @@ def steered(
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             x = stream_of(args, kwargs)
             c = _along(x[:, window.kept(x.shape[1])], f)[..., None]
-            r = torch.full_like(c, wanted[depth - begin])
+            r = torch.full_like(c, target[depth - begin])
             state = tracking.init(c, r) if depth == begin else held["state"]._replace(reference=r)
             outputs[depth].append(c[..., 0])
             _, u, held["state"] = tracking.step(c, state)
@@ -158,9 +158,9 @@ def _along(x: torch.Tensor, f: torch.Tensor) -> torch.Tensor:
     return x.to(f) @ f
 
 
-def _by_depth(given: Any, depths: int, name: str) -> np.ndarray:
+def _by_depth(numbers: Any, depths: int, name: str) -> np.ndarray:
     """Return the given number or numbers as one number per depth."""
-    values = np.asarray(given, dtype=float)
+    values = np.asarray(numbers, dtype=float)
     if values.shape not in ((), (depths,)) or not np.all(np.isfinite(values)):
         raise InputError(f"{name} is one finite number, or one for each of {depths} depths; got {values.shape}")
     return np.broadcast_to(values, (depths,))
@@ -168,9 +168,9 @@ def _by_depth(given: Any, depths: int, name: str) -> np.ndarray:
 
 def _unit(checkpoint: Checkpoint, direction: Any) -> torch.Tensor:
     parameter = next(checkpoint.model.parameters())
-    given = direction.detach() if isinstance(direction, torch.Tensor) else np.asarray(direction)
+    numbers = direction.detach() if isinstance(direction, torch.Tensor) else np.asarray(direction)
     wide = torch.promote_types(parameter.dtype, torch.float32)
-    f = torch.as_tensor(given, dtype=wide, device=parameter.device)
+    f = torch.as_tensor(numbers, dtype=wide, device=parameter.device)
     if f.shape != (checkpoint.width,) or not torch.isfinite(f).all() or not f.any():
         raise InputError(f"a direction is ({checkpoint.width},), finite and not zero; got {tuple(f.shape)}")
     return normalize(f, dim=0)
@@ -209,17 +209,17 @@ def identify(checkpoint: Checkpoint, direction: Any, ids: Any, *, start: int = 0
     alphas, outputs = [], []
     with torch.no_grad():
         for window_ids in ids:
-            survived, seen = [], []
+            survived, components = [], []
             for layer, h in layer_functions(checkpoint, window_ids, layers=tuple(range(index, len(checkpoint.layers)))):
                 size = share * float(h[tokens].to(f).square().sum(-1).mean().sqrt())
                 pushed = h.clone()
                 pushed[tokens] = (h[tokens] + size * f).to(h)
                 after = layer(h)
-                moved = layer(pushed).to(f) - after.to(f)
-                survived.append(float(_along(moved[tokens], f).mean()) / size)
-                seen.append(_along(h[tokens], f).cpu().numpy())
+                change = layer(pushed).to(f) - after.to(f)
+                survived.append(float(_along(change[tokens], f).mean()) / size)
+                components.append(_along(h[tokens], f).cpu().numpy())
             alphas.append(survived)
-            outputs.append([*seen, _along(after[tokens], f).cpu().numpy()])
+            outputs.append([*components, _along(after[tokens], f).cpu().numpy()])
     c = np.stack(outputs).astype(float)  # (windows, depths, tokens)
     return Plant(np.mean(alphas, axis=0), c.mean((0, 2)), c.std((0, 2)))
 
@@ -261,21 +261,21 @@ def _run(
     return losses, [torch.cat(outputs[depth]).double().cpu().numpy() for depth in sorted(outputs)]
 
 
-def _response(output: list[np.ndarray], lost: np.ndarray, wanted: np.ndarray, unsteered: float) -> Response:
+def _response(output: list[np.ndarray], cost: np.ndarray, target: np.ndarray, unsteered: float) -> Response:
     mean = np.array([c.mean() for c in output])
-    way, raised = wanted[-1] - mean[0], wanted[-1] - unsteered
-    led = mean - wanted + way  # the deviation from the path as a step response from 0 to the whole way
+    way, raised = target[-1] - mean[0], target[-1] - unsteered
+    led = mean - target + way  # the deviation from the path as a step response from 0 to the whole way
     return Response(
         output=mean,
         reached=float(mean[-1]),
-        error=float((wanted[-1] - mean[-1]) / raised),
+        error=float((target[-1] - mean[-1]) / raised),
         spread=float(output[-1].std()),
-        miss=float(np.sqrt(np.mean((wanted[-1] - output[-1]) ** 2)) / abs(raised)),
+        miss=float(np.sqrt(np.mean((target[-1] - output[-1]) ** 2)) / abs(raised)),
         overshoot=float(overshoot(led, way, start=0.0)),
         settling=float(settling(led, way, start=0.0, band=PATH_BAND)),
-        loss=float(lost.mean()),
-        loss_error=standard_error(lost),
-        losses=lost,
+        loss=float(cost.mean()),
+        loss_error=standard_error(cost),
+        losses=cost,
     )
 
 
@@ -302,8 +302,8 @@ def feedforward(plant: Plant, setpoint: Any) -> np.ndarray:
     >>> feedforward(plant, [0.0, 4.0, 8.0])  # 0.5 * 2 + 1 + 2 = 4, 4 + 1 + 3 = 8
     array([2., 3.])
     """
-    wanted = _by_depth(setpoint, len(plant.output), "a set-point")
-    led = np.concatenate([plant.output[:1], wanted[1:]])
+    target = _by_depth(setpoint, len(plant.output), "a set-point")
+    led = np.concatenate([plant.output[:1], target[1:]])
     return led[1:] - plant.alpha * led[:-1] - plant.disturbance
 
 

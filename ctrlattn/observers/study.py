@@ -152,19 +152,19 @@ def _trained(
     progress: Progress | None,
 ) -> Dictionary:
     final, state = folder / "dictionary.safetensors", folder / "training.safetensors"
-    about = {**facts, **asdict(settings)}
+    identity = {**facts, **asdict(settings)}
     if final.exists():
         dictionary, there = load(final)
-        if there != about:
-            other = sorted(name for name in {*about, *there} if about.get(name) != there.get(name))
+        if there != identity:
+            other = sorted(name for name in {*identity, *there} if identity.get(name) != there.get(name))
             raise InputError(f"{final}: a dictionary that differs in {', '.join(other)}: give another --out")
         state.unlink(missing_ok=True)  # of a run that was killed once the dictionary was whole
         return dictionary
     dictionary, _ = train(
         lambda block: source.block(block)[signal], settings, state=state, facts=facts, progress=progress
     )
-    write_sae_lens(folder / "sae_lens", dictionary, about)
-    save(final, dictionary, about)
+    write_sae_lens(folder / "sae_lens", dictionary, identity)
+    save(final, dictionary, identity)
     state.unlink(missing_ok=True)
     return dictionary
 
@@ -192,15 +192,15 @@ def _purity(
     return token_purity(z, flat), token_purity(z, np.random.default_rng(seed).permutation(flat))
 
 
-def _shown(held: Quality, shown: int, seed: int) -> np.ndarray:
+def _shown(held: Quality, count: int, seed: int) -> np.ndarray:
     """Draw a random sample of the features that occur."""
-    return np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(held.frequency > 0))[:shown])
+    return np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(held.frequency > 0))[:count])
 
 
 def _texts(
-    dictionary: Dictionary, examples: torch.Tensor, tokens: np.ndarray, tokenizer: Any, chosen: np.ndarray
+    dictionary: Dictionary, examples: torch.Tensor, tokens: np.ndarray, tokenizer: Any, features: np.ndarray
 ) -> tuple[FeatureTexts, ...]:
     with torch.no_grad():
-        z = torch.stack([coded(dictionary, window)[:, chosen] for window in examples])
-    texts = top_texts(z, tokens, tokenizer, range(len(chosen)))
-    return tuple(text._replace(feature=int(chosen[text.feature])) for text in texts)
+        z = torch.stack([coded(dictionary, window)[:, features] for window in examples])
+    texts = top_texts(z, tokens, tokenizer, range(len(features)))
+    return tuple(text._replace(feature=int(features[text.feature])) for text in texts)

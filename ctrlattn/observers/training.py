@@ -98,56 +98,56 @@ class Training:
         min over c of |x - c zD|²: z is linear in the length, so that the best one is known at once. Rows of length 1
         give codes that rebuild too much, since the k features chosen overlap.
         """
-        own = self.dictionary
-        own.measure(signal)
+        dictionary = self.dictionary
+        dictionary.measure(signal)
         if self.settings.k is None or self.settings.start == "unit":
             return
         with torch.no_grad():
-            x = own.scaled(signal[:_SAMPLE])
-            rebuilt = own.combine(own.codes(own.response(x)))
+            x = dictionary.scaled(signal[:_SAMPLE])
+            rebuilt = dictionary.combine(dictionary.codes(dictionary.response(x)))
             size = rebuilt.square().sum()
             if size > 0:
-                own.encoder.mul_((x * rebuilt).sum() / size)
+                dictionary.encoder.mul_((x * rebuilt).sum() / size)
 
     def _step(self, x: torch.Tensor) -> tuple[float, float]:
         self._set_rate()
         for parameter in self.dictionary.parameters():
             parameter.grad = None
-        codes, rest = self._topk(x) if self.settings.k is not None else self._relu(x)
+        codes, error = self._topk(x) if self.settings.k is not None else self._relu(x)
         self._keep_unit_gradient()
         self.optimizer.step()
         with torch.no_grad():
             self.dictionary.decoder.div_(self.dictionary.decoder.norm(dim=-1, keepdim=True).clamp_min(1e-12))
             present = self._count(codes, len(x))
             variance = (x - x.mean(0)).square().mean()
-            return float(rest.square().mean() / variance), present
+            return float(error.square().mean() / variance), present
 
     def _topk(self, x: torch.Tensor) -> tuple[Codes, torch.Tensor]:
         """Set the gradients, and return (codes, error)."""
         with torch.no_grad():
             response = self.dictionary.response(x)
-        codes, rest = set_gradients(self.dictionary, x, response)
+        codes, error = set_gradients(self.dictionary, x, response)
         dead = (self.idle > self.settings.dead_after).nonzero().ravel()
         if len(dead):
-            self._auxiliary(x, rest, dead).backward()
-        return codes, rest
+            self._auxiliary(x, error, dead).backward()
+        return codes, error
 
-    def _auxiliary(self, x: torch.Tensor, rest: torch.Tensor, dead: torch.Tensor) -> torch.Tensor:
+    def _auxiliary(self, x: torch.Tensor, error: torch.Tensor, dead: torch.Tensor) -> torch.Tensor:
         """Return the AuxK loss: the dead features reconstruct the error that the others leave."""
-        own = self.dictionary
-        response = linear(x - own.bias, own.encoder[dead], own.threshold[dead])
-        among = own.codes(response, min(own.width // 2 or 1, len(dead)))
-        explained = own.combine(Codes(among.values, dead[among.features]))
-        return _AUXILIARY * (rest - explained).square().mean() / rest.square().mean().clamp_min(1e-12)
+        dictionary = self.dictionary
+        response = linear(x - dictionary.bias, dictionary.encoder[dead], dictionary.threshold[dead])
+        among = dictionary.codes(response, min(dictionary.width // 2 or 1, len(dead)))
+        explained = dictionary.combine(Codes(among.values, dead[among.features]))
+        return _AUXILIARY * (error - explained).square().mean() / error.square().mean().clamp_min(1e-12)
 
     def _relu(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Set the gradients, and return (codes, error)."""
         z = self.dictionary.response(x).relu()
-        rest = x - z @ self.dictionary.decoder - self.dictionary.bias
+        error = x - z @ self.dictionary.decoder - self.dictionary.bias
         # Both terms are per element, so that a penalty means the same at any width.
-        loss = rest.square().mean() + self.settings.penalty * z.sum(-1).mean() / self.dictionary.width
+        loss = error.square().mean() + self.settings.penalty * z.sum(-1).mean() / self.dictionary.width
         loss.backward()
-        return z.detach(), rest.detach()
+        return z.detach(), error.detach()
 
     def _keep_unit_gradient(self) -> None:
         """Remove the gradient along each row of the decoder, since rows keep length 1."""
@@ -172,26 +172,26 @@ class Training:
         if not len(dead) or self.done + 1 >= 0.8 * self.settings.blocks:
             return
         with torch.no_grad():
-            own = self.dictionary
-            x = own.scaled(signal)
-            rest = x - own.response(x).relu() @ own.decoder - own.bias
+            dictionary = self.dictionary
+            x = dictionary.scaled(signal)
+            error = x - dictionary.response(x).relu() @ dictionary.decoder - dictionary.bias
             generator = torch.Generator().manual_seed(1_000_003 * (self.settings.seed + 1) - self.done - 1)
-            chosen = torch.multinomial(rest.square().sum(-1).square() + 1e-12, len(dead), True, generator=generator)
-            directions = normalize(rest[chosen])
+            examples = torch.multinomial(error.square().sum(-1).square() + 1e-12, len(dead), True, generator=generator)
+            directions = normalize(error[examples])
             living = (self.idle <= self.settings.dead_after).nonzero().ravel()
-            length = own.encoder[living].norm(dim=-1).mean() if len(living) else torch.ones(())
-            own.decoder[dead] = directions
-            own.encoder[dead] = 0.2 * length * directions
-            own.threshold[dead] = 0.0
-            for parameter in (own.decoder, own.encoder, own.threshold):
+            length = dictionary.encoder[living].norm(dim=-1).mean() if len(living) else torch.ones(())
+            dictionary.decoder[dead] = directions
+            dictionary.encoder[dead] = 0.2 * length * directions
+            dictionary.threshold[dead] = 0.0
+            for parameter in (dictionary.decoder, dictionary.encoder, dictionary.threshold):
                 for name in ("exp_avg", "exp_avg_sq"):
                     self.optimizer.state[parameter][name][dead] = 0.0
         self.idle[dead] = 0
 
     def _set_rate(self) -> None:
         """Set the learning rate: constant at first, and linear to 0 over the last fifth of the blocks."""
-        left = 1 - self.done / self.settings.blocks
-        self.optimizer.param_groups[0]["lr"] = self.settings.rate * min(1.0, 5 * left)
+        remainder = 1 - self.done / self.settings.blocks
+        self.optimizer.param_groups[0]["lr"] = self.settings.rate * min(1.0, 5 * remainder)
 
     def save(self, path: Path, facts: Mapping[str, Any] | None = None) -> None:
         """Write everything that `resume` needs, as safetensors; `facts` say what the dictionary is trained on."""
@@ -201,10 +201,10 @@ class Training:
         for name, parameter in self.dictionary.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"adam.{name}.{key}"] = value
-        about = {"settings": asdict(self.settings), "width": self.dictionary.width, "done": self.done}
-        about["facts"] = dict(facts or {})
+        header = {"settings": asdict(self.settings), "width": self.dictionary.width, "done": self.done}
+        header["facts"] = dict(facts or {})
         with atomic(path) as temporary:
-            save_file({**tensors, "idle": self.idle}, temporary, metadata={"training": json.dumps(about)})
+            save_file({**tensors, "idle": self.idle}, temporary, metadata={"training": json.dumps(header)})
 
     @classmethod
     def resume(cls, path: Path, settings: Settings, facts: Mapping[str, Any] | None = None) -> "Training":
@@ -218,16 +218,16 @@ class Training:
         tensors, metadata = read_tensors(path)
         if "training" not in metadata:
             raise InputError(f"{path}: no training of observers in this file")
-        about = parse_json(metadata["training"], "training")
-        wanted = {**asdict(settings), **(facts or {})}
-        there = {**about["settings"], **about["facts"]}
-        other = sorted(name for name in {*wanted, *there} if wanted.get(name) != there.get(name))
+        header = parse_json(metadata["training"], "training")
+        expected = {**asdict(settings), **(facts or {})}
+        there = {**header["settings"], **header["facts"]}
+        other = sorted(name for name in {*expected, *there} if expected.get(name) != there.get(name))
         if other:
             raise InputError(f"{path}: a training that differs in {', '.join(other)}: give another place or the same")
-        training = cls(about["width"], settings)
-        training.done, training.idle = about["done"], tensors["idle"]
-        own = {name.removeprefix("dictionary."): value for name, value in tensors.items() if "dictionary." in name}
-        training.dictionary.load_state_dict(own)
+        training = cls(header["width"], settings)
+        training.done, training.idle = header["done"], tensors["idle"]
+        weights = {name.removeprefix("dictionary."): value for name, value in tensors.items() if "dictionary." in name}
+        training.dictionary.load_state_dict(weights)
         for name, parameter in training.dictionary.named_parameters():
             start = f"adam.{name}."
             training.optimizer.state[parameter] = {
@@ -275,16 +275,16 @@ def train(
     2
     """
     training: Training | None = None
-    shown: list[Progressed] = []
+    reports: list[Progressed] = []
     if state is not None and state.exists():
         training = Training.resume(state, settings, facts)
     while training is None or training.done < settings.blocks:
         signal = blocks(0 if training is None else training.done)
         training = training or Training(signal.shape[-1], settings)
-        shown.append(training.learn(signal))
+        reports.append(training.learn(signal))
         if state is not None:
             training.save(state, facts)
         if progress is not None:
-            told = f"explained {shown[-1].explained:.3f}, L0 {shown[-1].active:.1f}, dead {shown[-1].dead:.1%}"
-            progress(told, training.done, settings.blocks)
-    return training.dictionary.eval().requires_grad_(False), shown
+            text = f"explained {reports[-1].explained:.3f}, L0 {reports[-1].active:.1f}, dead {reports[-1].dead:.1%}"
+            progress(text, training.done, settings.blocks)
+    return training.dictionary.eval().requires_grad_(False), reports

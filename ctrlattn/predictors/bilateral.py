@@ -113,8 +113,8 @@ class BilateralFilter(Value):
     def _bias(self, x: Array, queries: slice = slice(None), keys: slice = slice(None)) -> Array:
         """Return -|x_j|^2 / h^2 and everything that depends on the positions alone, (..., queries, keys)."""
         xp = namespace(x)
-        n, seen = x.shape[-2], x[..., keys, :]
-        bias = -xp.sum(seen * seen, -1)[..., None, :] / self.bandwidth**2
+        n, tokens = x.shape[-2], x[..., keys, :]
+        bias = -xp.sum(tokens * tokens, -1)[..., None, :] / self.bandwidth**2
         if self.causal:
             i = like(np.arange(n), x)
             bias = xp.where(i[None, keys] <= i[queries, None], bias, -float("inf"))
