@@ -82,8 +82,8 @@ _ROUNDINGS = 4  # of the largest number of a feature, by which equal tokens may 
 def feedback_gain(x: Array, contribution: Array) -> Array:
     """Return the gain of a sublayer F along its own state, <F(x), x> / <x, x>, per token.
 
-    Negative: the sublayer pushes against the state (negative feedback, a comparator); positive: it pushes along
-    it; 0: what it adds is new. A zero token has gain 0.
+    Where it is negative, the sublayer pushes against the state (negative feedback, a comparator); where it is positive,
+    it pushes along the state; where it is 0, all that it adds is new. A zero token has gain 0.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ def export(path: str | os.PathLike[str], result: "xr.Dataset", formats: Iterable
     """Write a Dataset beside its netCDF file in further formats.
 
     run.nc -> run.mat holds everything. run.layer_head.csv holds the variables with the dims layer and head, and
-    run.scalars.csv those without dims; parquet likewise.
+    run.scalars.csv those without dims; files of parquet are named alike.
 
     Parameters
     ----------

@@ -66,7 +66,7 @@ def circle_grid(poles, base, offsets):
 def climbed(sides, w, climbs):
     """Return (sigma_max, frequency): the highest point of a grid in any order, and from there the tops of parabolas.
 
-    Two inputs or outputs at most. Reference: `ctrlattn.stability.robustness.norms`.
+    It takes two inputs or outputs at most. Reference: `ctrlattn.stability.robustness.norms`.
     """
     memory, points, gains = memory_of(sides), w, np.empty(max(len(w), 5))
     value, frequency, low, high, top, step = -1.0, 0.0, -np.inf, np.inf, 0.0, 0.0

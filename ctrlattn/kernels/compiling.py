@@ -16,7 +16,7 @@ _ROOM = __name__.rpartition(".")[0]
 
 
 class _Teller(Listener):
-    """Says one line at the first compilation of a kernel of this room."""
+    """A listener that says one line at the first compilation of a kernel of this room."""
 
     def __init__(self) -> None:
         self.told = False

@@ -48,9 +48,9 @@ def searched(sides, start, end):
 
 @numba.njit(**INNER, error_model="numpy")
 def _look(sides, w, memory, point):
-    """Return a point: Im L/|L| over sin w (over w/(1 + w^2) if continuous), (|L| - 1)/(|L| + 1), |1 + L|, and w itself.
+    """Write a point: Im L/|L| over sin w (over w/(1 + w^2) if continuous), (|L| - 1)/(|L| + 1), |1 + L|, and w itself.
 
-    The first two are 0 within rounding. Returns L.
+    The first two are 0 within rounding. It returns L.
     """
     respond(sides, w, memory)
     re, im = memory.y[0, 0, 0], memory.y[1, 0, 0]

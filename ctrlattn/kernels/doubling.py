@@ -82,7 +82,7 @@ def _rank(f):
 
 @numba.njit(**INNER, fastmath=_FAST, error_model="numpy")
 def _join(f, step, count):
-    """Return F of F F* + S S*, S the first columns of `step`, in place: a reflection for each row takes S out of it.
+    """Make F that of F F* + S S*, S the first columns of `step`, in place: a reflection for each row takes S out of it.
 
     A reflection turns one column of F and all of S, so that what it reads of each row lies in one piece.
     """

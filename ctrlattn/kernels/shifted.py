@@ -178,7 +178,7 @@ def _hessenberg_block(h_re, h_im, top, stop, z_re, z_im, w_re, w_im, a_re, a_im,
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 def _accumulate(top, stop, w_re, w_im, a_re, a_im, d_re, d_im, out_re, out_im, last_re, last_im):
-    """Return a block's rotations above it as coefficients of columns top-1 .. stop-2 and of the waiting one."""
+    """Write a block's rotations above it as coefficients of columns top-1 .. stop-2 and of the waiting one."""
     _, width, count = w_re.shape
     for c in range(width):
         for s in range(count):

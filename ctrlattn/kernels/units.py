@@ -18,7 +18,7 @@ _SMALLEST = -1000  # exponent of what counts as zero
 def in_equal_units(a, b, c, rate):
     """Return (D^-1 A D/rate, D^-1 B/rate, C D), D in powers of two: rows and columns of the system are of equal size.
 
-    One input and one output.
+    The system has one input and one output.
     """
     n, into, away = len(a), 0.0, 0.0
     a_scaled, b_scaled, c_scaled, scale = np.empty((n, n)), np.empty((n, 1)), np.empty((1, n)), np.empty(n + 1)

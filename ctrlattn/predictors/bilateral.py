@@ -155,7 +155,7 @@ class BilateralFilter(Value):
 
 
 def _require_radius(radius: Any) -> None:
-    """Return the radius, once it is a number of at least 0; infinity is a window that hides nothing."""
+    """Raise InputError unless the radius is a number of at least 0; infinity is a window that hides nothing."""
     if not isinstance(radius, int | float | np.number):
         raise InputTypeError(f"radius must be a number, got {radius!r}")
     if not radius >= 0:
