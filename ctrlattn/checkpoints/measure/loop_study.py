@@ -132,7 +132,7 @@ def loop_study(
         Text to judge by. The Jacobian is that of the first 64 tokens of the first window.
     layers, passes, controller, recall
         As for `repeat`: the law that is asked for, beside naive passes, damped ones (1/K), recall, and the tuned law.
-        Of a P controller g there is a control: the update of the span once, times K g.
+        A P controller g has a control: the update of the span once, times K g.
     scan : bool
         Also forecast for all spans of the same length, side by side over depth.
     runs : path, optional

@@ -205,7 +205,7 @@ def _are_sizes(values: Any) -> bool:
 def gguf_header(path: Path) -> GGUFHeader:
     """Read what a GGUF file says of itself, and check that its weights are all there.
 
-    Of several files of a network, the first is to be named.
+    For a network in several files, name the first.
 
     Raises
     ------

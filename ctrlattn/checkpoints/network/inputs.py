@@ -148,7 +148,7 @@ def windows_to_fit(checkpoint: Checkpoint, ids: Any) -> Windows:
     Raises
     ------
     InputError
-        What `inputs_of` refuses; of a causal network with a head what `windows_of` refuses.
+        What `inputs_of` refuses; for a causal network with a head what `windows_of` refuses.
     """
     if checkpoint.causal:
         return windows_of(checkpoint, ids)
