@@ -116,7 +116,8 @@ def sensitivity(loop: Loop, a: complex) -> "control.StateSpace":
 def gang_of_four(loop: Loop, a: complex) -> "dict[str, control.StateSpace]":
     """Return S, T, PS = P S and CS = C S of mode a, with the plant P = 1/(z - alpha).
     {diagram}
-        S: reference to error; T: reference to state; PS: disturbance on the state to state; CS: reference to control.
+        S leads from the reference to the error, T from the reference to the state, PS from a disturbance on the state
+        to the state, and CS from the reference to the control.
 
         Parameters
         ----------

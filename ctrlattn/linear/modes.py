@@ -100,7 +100,7 @@ def loop_transfer(loop: Loop, a: complex, at: Breaking = "control") -> "control.
 
 
 def loop_matrices(loop: Loop, a: complex, at: Breaking = "control") -> Realization:
-    """A, B, C, D of `loop_transfer`, without python-control.
+    """Return A, B, C, D of `loop_transfer`, without python-control.
 
     >>> from ctrlattn import CausalMean, Loop
     >>> [m.tolist() for m in loop_matrices(Loop(CausalMean(), skip=1.0, feedback=-1.0, controller=PID(0.3)), 0.5)]

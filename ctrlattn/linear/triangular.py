@@ -31,7 +31,7 @@ def poles(system: Any) -> np.ndarray:
     Returns
     -------
     (n,) complex128
-        By descending modulus. A triangular matrix gives its diagonal, exactly.
+        They descend in modulus. A triangular matrix gives its diagonal, exactly.
 
     Raises
     ------

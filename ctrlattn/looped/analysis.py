@@ -147,7 +147,7 @@ def analyse(
     ----------
     f, h, controller, recall : as for `iterate`
     passes : int
-        Of the period test.
+        Number of passes of the period test.
     k : int
         Eigenvalues of each kind (largest modulus, largest real part, least stable) of a state of more than 400
         numbers; of a smaller one all are computed.

@@ -42,7 +42,7 @@ def anderson(
     Returns
     -------
     Trajectory
-        As of `iterate`; the control is h_{k+1} - h_k.
+        That of `iterate`, whose control is h_{k+1} - h_k.
 
     Raises
     ------

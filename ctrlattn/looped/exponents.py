@@ -43,7 +43,7 @@ def exponents(
     f, h, controller, recall, reference : as for `iterate`
     passes, k, transient : as for `lyapunov_exponents`
     most : int
-        Up to so many times as many passes are run where an interval is wide.
+        Largest factor by which the passes grow where an interval is wide.
 
     Returns
     -------

@@ -79,7 +79,8 @@ def limits(
     measured : PassSpectrum
         The whole spectrum, or what matters of it: "LM" for large gains, "LR" for recall.
     passes : int
-        That the loop runs beside each limit. With 300 a pole beyond 1.03 is seen that was not among those measured.
+        Number of passes that the loop runs beside each limit. With 300 a pole beyond 1.03 is seen that was not among
+        those measured.
     seed : int
 
     Returns

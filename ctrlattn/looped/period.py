@@ -65,7 +65,7 @@ def period(
     ----------
     f, h, controller, recall, reference : as for `iterate`
     passes : int
-        At least 8 most.
+        At least 8 times `most`.
     most : int
         The longest period that is looked for.
     tol : float, optional
@@ -80,7 +80,7 @@ def period(
     Raises
     ------
     InputError
-        As for `iterate`, but not for a state that runs away; fewer than 8 most passes.
+        As for `iterate`, but not for a state that runs away; fewer passes than 8 times `most`.
 
     Examples
     --------

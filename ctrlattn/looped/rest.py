@@ -75,7 +75,7 @@ def fixed_point(
         sqrt(tol) of that, since a loop that is slow has small errors far from rest. A state that runs away does not
         come to rest by its size: max |e| is at most tol of the start, or sqrt(tol) of the error there.
     max_iterations : int
-        Of Newton's method.
+        Largest number of Newton steps.
 
     Returns
     -------
@@ -277,13 +277,13 @@ def basin(
     radii : (m,)
         Distances |h - x| of the starts, as shares of |x| (of 1 where x = 0). Their directions are uniform.
     passes : int
-        In which it has to return.
+        Number of passes in which a start has to return.
     reference : shaped as point, optional
         h_0, to which recall leads back; x itself by default.
     starts : int
-        For each distance.
+        Number of starts for each distance.
     tol : float
-        It has returned once |h - x| is at most this share of the start's distance.
+        A start has returned once |h - x| is at most this share of the start's distance.
     seed : int
 
     Returns

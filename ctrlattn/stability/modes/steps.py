@@ -50,9 +50,9 @@ def with_step(pid: PID, h: float) -> PID:
 def largest_stable_step(pid: PID, alpha: Any) -> float:
     """Return the h up to which every smaller step leaves all modes stable; 0 where none does, infinite where all do.
 
-    Real modes with I >= 0, 0 <= D < 1: h = 4 (1 - D) / [b + sqrt(b^2 + 4 I (1 - D))], b = 1 - alpha + P > 0, for the
-    smallest alpha. Complex modes and other gains: the closed-loop poles, bisected to 1e-9 relative behind the first
-    unstable step of a grid of 50 a decade from .001 on.
+    Real modes with I >= 0, 0 <= D < 1 have h = 4 (1 - D) / [b + sqrt(b^2 + 4 I (1 - D))], b = 1 - alpha + P > 0, for
+    the smallest alpha. For complex modes and other gains the closed-loop poles decide. The step is bisected to 1e-9
+    relative behind the first unstable one on a grid of 50 steps per decade from .001 on.
 
     Parameters
     ----------

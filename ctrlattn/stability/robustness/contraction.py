@@ -42,7 +42,7 @@ def contraction_certificate(system: Any, low: float, high: float, *, tol: float 
     Parameters
     ----------
     system : control.StateSpace or (A, B, C, D) with D = 0, real, discrete
-        From the output of the nonlinearity to its input, negative feedback, as for `circle_criterion`.
+        It leads from the output of the nonlinearity to its input, by negative feedback, as for `circle_criterion`.
     low, high : float
         Sector of the slopes: <d phi - low d v, d phi - high d v> <= 0.
     tol : float
@@ -97,9 +97,10 @@ def sector_form(
 ) -> "tuple[control.StateSpace, float, float]":
     """Return a loop as x' = A x - B phi(C x) with the sector of phi: (system, low, high) for `contraction_certificate`.
 
-    Two kinds of loop have one saturation. An AssociativeMemory without normalizer: phi is its softmax, x one token,
-    valid everywhere. A linear predictor with a normalizer without weight: phi is the norm, one number stands for the
-    d features of a token (all alike), valid where every token has at least the size `lowest` before the norm.
+    Two kinds of loop have one saturation. For an AssociativeMemory without normalizer, phi is its softmax and x is one
+    token, and the sector holds everywhere. For a linear predictor with a normalizer without weight, phi is the norm and
+    one number stands for the d features of a token (all alike), and the sector holds where every token has at least the
+    size `lowest` before the norm.
 
     Parameters
     ----------

@@ -136,7 +136,7 @@ def margins(system: Any) -> Margins:
 
 
 def margins_of_matrices(matrices: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]) -> Margins:
-    """`margins` of A, B, C, D over depth: a process that measures many loops then needs no python-control.
+    """Return `margins` of A, B, C, D over depth, so that a process that measures many loops needs no python-control.
 
     Raises
     ------
