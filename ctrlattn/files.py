@@ -312,6 +312,8 @@ def parsed(path: str | os.PathLike[str], parse: Callable[[str], Parsed]) -> Pars
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
+        if Path(path).is_dir():
+            raise InputError(f"{path} is a folder: give the file itself") from None
         raise InputError(f"{path}: cannot be read: {error}") from error
     try:
         return parse(text)

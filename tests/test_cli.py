@@ -207,6 +207,8 @@ def test_a_text_is_read_from_the_file_that_it_names(tmp_path):
         text_of(str(path))
     with pytest.raises(ValueError, match="no such file"):
         file_of(str(tmp_path / "absent.txt"))
+    with pytest.raises(ValueError, match="is a folder: give a file, or the text itself"):
+        file_of(str(tmp_path))
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")

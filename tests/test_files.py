@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -270,7 +271,7 @@ def test_a_list_of_files_never_leads_out_of_the_folder(tmp_path):
         (tmp_path / "out" / "a").unlink()
 
 
-def test_what_a_parser_refuses_names_the_file_in_every_line(tmp_path):
+def test_what_a_parser_refuses_names_the_file_in_every_line(tmp_path, monkeypatch):
     path = tmp_path / "a.toml"
     path.write_text("two\nlines", encoding="utf-8")
 
@@ -284,8 +285,12 @@ def test_what_a_parser_refuses_names_the_file_in_every_line(tmp_path):
     path.write_bytes(b"\xff")
     with pytest.raises(InputError, match="not a text in UTF-8"):
         files.parsed(path, len)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError) as refused:
         files.parsed(tmp_path, len)
+    assert str(refused.value) == f"{tmp_path} is a folder: give the file itself"
+    monkeypatch.setattr(Path, "read_text", Mock(side_effect=PermissionError("not yours")))
+    with pytest.raises(InputError, match="cannot be read: not yours"):
+        files.parsed(path, len)
 
 
 @posix

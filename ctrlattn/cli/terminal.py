@@ -366,6 +366,8 @@ def file_of(argument: str) -> Path | None:
         return Path(argument)
     path_like = Path(argument).suffix or argument.startswith(("/", "./", "../", "~"))
     if path_like and not any(character.isspace() for character in argument):
+        if os.path.isdir(argument):
+            raise InputError(f"--text {argument} is a folder: give a file, or the text itself")
         raise InputError(f"--text {argument}: no such file, and a single word is too short a text to measure on")
     return None
 

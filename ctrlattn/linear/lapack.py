@@ -48,7 +48,7 @@ def eigenvalues(a: np.ndarray) -> np.ndarray:
 def spectral_radii(matrices: np.ndarray) -> np.ndarray:
     """Return max |lambda_i|, the largest modulus of the eigenvalues of each matrix, (..., n, n) -> (...).
 
-    >>> spectral_radii(np.array([[0.0, 4.0], [-1.0, 0.0]])).item()
+    >>> spectral_radii(np.array([[0.5, 4.0], [0.0, -2.0]])).item()
     2.0
     """
     return np.asarray(np.abs(np.linalg.eigvals(matrices)).max(axis=-1))
