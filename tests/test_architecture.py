@@ -473,3 +473,18 @@ def test_ruff_is_pinned_once():
         r"ruff-pre-commit\n\s+rev: v([\d.]+)", (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     )
     assert pinned[1] == hook[1]
+
+
+ADDRESSES = {
+    r"math\.exp\(loss\)": "ctrlattn/perplexity.py",
+    r"max\(.*abs\(.*\beigvals\(|abs\(.*\beigvals\(.*\.max\(": "ctrlattn/linear/lapack.py",
+}
+
+
+def test_equations_that_stood_in_several_files_have_one_address():
+    code = {name_of(path): path.read_text(encoding="utf-8").splitlines() for path in modules()}
+    for equation, address in ADDRESSES.items():
+        there = {
+            name for name, lines in code.items() for line in lines if re.search(equation, line) and ">>>" not in line
+        }
+        assert there == {address}, equation
