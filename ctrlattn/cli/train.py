@@ -104,14 +104,14 @@ def train(
         if name == "loops" or task is not None:
             others = {
                 "data": data, "plan": plan, "pid": pid, "epochs": epochs, "norm": norm, "depth-scaled": depth_scaled,
-                "patch": patch, "limit": limit, "image": image, "device": device,
+                "patch": patch, "limit": limit, "image": image,
             }  # fmt: skip
             _refuse_others(name, others)
             sizes = {
                 "layers": depth, "dim": width, "rate": rate, "batch": batch, "steps": steps,
                 "passes": passes, "size": size, "dtype": dtype,
             }  # fmt: skip
-            loops = _loops(task, configs, seeds, first, out, sizes, workers or 2, format_names)
+            loops = _loops(task, configs, seeds, first, out, sizes, workers, device or "cpu", format_names)
             if as_json:
                 print_json(loops)
             else:
@@ -173,7 +173,7 @@ def train(
 
         shipped = comparison_plan.data in SIZES
         where = device or ("cpu" if shipped else None)
-        workers = workers or (2 if shipped else 1)
+        workers = workers or (_workers_on(where) if shipped else 1)
         result = comparison.compare(comparison_plan, out, show_progress, workers=workers, device=where)
         if result is None:  # not the first of the processes that torchrun started
             return
@@ -185,6 +185,11 @@ def train(
         else:
             typer.echo("\n".join(table.lines(result)))
             show_path(out / "comparison.json")
+
+
+def _workers_on(device: str | None) -> int:
+    """Return the number of processes by default: several share the work of small networks on the cpu alone."""
+    return 2 if device is not None and device.partition(":")[0] == "cpu" else 1
 
 
 def _require_beside(out: Path, data: Path | None) -> None:
@@ -228,15 +233,18 @@ def _loops(
     first: int,
     out: Path,
     sizes: dict[str, Any],
-    workers: int,
+    workers: int | None,
+    device: str,
     formats: tuple[str, ...],
 ) -> dict[str, Any]:
     """Train loops, write table.md, comparison.json and the page, and return the result of the comparison."""
+    from ctrlattn import devices
     from ctrlattn.files import claim
 
     if task is None:
         raise InputError("loops are trained on a task: --task prefix-sums, addition, maze or digits")
     require_installed("training", "safetensors", *(["sklearn"] if task == "digits" else []))
+    devices.require_here(device)
 
     from ctrlattn.nn.experiment.loop_arms import DEFAULT
     from ctrlattn.nn.experiment.loop_plan import loop_plan
@@ -250,7 +258,9 @@ def _loops(
     from ctrlattn.nn.experiment import loop_comparison, table  # torch
     from ctrlattn.report.pages.trained_loops import write_trained_loops
 
-    result = loop_comparison.compare_loops(plan, out, show_progress, workers=workers)
+    result = loop_comparison.compare_loops(
+        plan, out, show_progress, workers=workers or _workers_on(device), device=device
+    )
     table.write(out / "table.md", result)
     write_trained_loops(out, result, formats=formats)
     return result

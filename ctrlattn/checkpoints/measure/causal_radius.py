@@ -35,7 +35,8 @@ class CausalRadius(NamedTuple):
     """Spectral radius of the Jacobian of a causal layer."""
 
     radius: float
-    error: float  # |J v - lambda v| in the rows of the token, with J of the whole layer
+    error: float  # first-order error: condition |J v - lambda v|, the rows of the token in J of the whole layer
+    condition: float  # of the eigenvalue in the block of the token, 1 / |y* v| with the left Ritz vector y
     token: int  # the token whose own block has that eigenvalue
     steps: int  # products with the diagonal blocks
     checks: int  # products with the whole Jacobian
@@ -104,14 +105,15 @@ def radius_of_blocks(
     with attention(checkpoint.model, "sdpa"):
         blocks = _Blocks(f, h)
         outermost = block_radius(blocks.product, (n, d), tolerance=_SETTLED, seed=seed, narrowed=blocks.of_tokens)
-    error, checks = _checked(outermost, blocks.product, jacobian, (n, d), seed)
-    radius = abs(outermost.value)
+    residual, checks = _checked(outermost, blocks.product, jacobian, (n, d), seed)
+    radius, error = abs(outermost.value), outermost.condition * residual
     if not outermost.settled or error > _TOLERANCE * radius:
         raise ArithmeticError(
             f"the eigenvalue {outermost.value:.6g} of the block of token {outermost.block} is not settled after "
-            f"{outermost.steps} Arnoldi steps: the residual in the whole Jacobian is {error:.2g}"
+            f"{outermost.steps} Arnoldi steps: its residual in the whole Jacobian is {residual:.2g}, and its condition "
+            f"{outermost.condition:.2g}"
         )
-    return CausalRadius(radius, error, outermost.block, outermost.steps, checks)
+    return CausalRadius(radius, error, outermost.condition, outermost.block, outermost.steps, checks)
 
 
 class _Blocks:

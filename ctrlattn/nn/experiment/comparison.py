@@ -60,8 +60,7 @@ def compare(
 
 
 def _compare(plan: Plan, out: Path, progress: Progress, workers: int, device: torch.device) -> dict[str, Any] | None:
-    if workers > 1 and device.type != "cpu":
-        raise InputError(f"{workers} workers train on the cpu, not on {device}: take one worker, or the device cpu")
+    require_workers(workers, device)
     progress = progress if data_parallel.rank() == 0 else silent
     data = data_of(plan)
     settings = [plan.settings_of(arm, seed) for seed in plan.seeds for arm in plan.arms]
@@ -94,6 +93,18 @@ def _compare(plan: Plan, out: Path, progress: Progress, workers: int, device: to
     with atomic(out / "comparison.json") as path:
         path.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
     return result
+
+
+def require_workers(workers: int, device: torch.device) -> None:
+    """Raise InputError where several workers are to train on a device that is not the cpu.
+
+    >>> require_workers(2, torch.device("cuda"))
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: 2 workers train on the cpu, not on cuda: take one worker, or the device cpu
+    """
+    if workers > 1 and device.type != "cpu":
+        raise InputError(f"{workers} workers train on the cpu, not on {device}: take one worker, or the device cpu")
 
 
 def share(work: Sequence[tuple[str, Callable[..., Any], tuple[Any, ...]]], progress: Progress, workers: int) -> None:

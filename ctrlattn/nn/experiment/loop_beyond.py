@@ -50,6 +50,7 @@ def over_passes(
     problems), each (passes + 1,)
     """
     curves: dict[str, list[float]] = {"accuracy": [], "places": [], "residual": []}
+    inputs, answers = (part.to(next(network.parameters()).device) for part in (inputs, answers))
     with torch.no_grad():
         e = network.embed(inputs)
         step, h, loop = network.pass_map(e), e, network.law if after or law is None else law
@@ -120,7 +121,7 @@ def motion(network: LoopedNetwork, settings: LoopSettings) -> dict[str, Any]:
     problem = held_out(settings)[0][0]
     step, start = sample_map(network, problem)
     options = {"controller": law.controller, "recall": law.recall}
-    double = copied(network).double()
+    double = copied(network).cpu().double()
     with torch.no_grad():
         h, last = (state_after(double, problem.double(), k * passes) for k in (1, 2 * BEYOND + 1))
     rate = math.inf  # of a loop that runs away

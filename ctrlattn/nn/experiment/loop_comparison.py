@@ -15,17 +15,18 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ctrlattn import devices
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic, output_directory
 from ctrlattn.identity import digest
-from ctrlattn.nn.experiment.comparison import share
+from ctrlattn.nn.experiment.comparison import require_workers, share
 from ctrlattn.nn.experiment.loop_arms import loop_arm
 from ctrlattn.nn.experiment.loop_beyond import BEYOND, FACTORS, FALL, LEARNED, beyond, motion, rescued
 from ctrlattn.nn.experiment.loop_forecast import EXAMPLES, MOST_RESIDUAL, PROBLEMS, RULES, forecast, tuned_law
 from ctrlattn.nn.experiment.loop_plan import QUESTIONS, settings_of
 from ctrlattn.nn.experiment.loop_score import curves_of, rescue_table, score_of, scores_of
 from ctrlattn.nn.experiment.loop_settings import LoopSettings
-from ctrlattn.nn.experiment.loop_training import build_loop, copied, fit_loop
+from ctrlattn.nn.experiment.loop_training import build_loop, copied, fit_loop, on_device
 from ctrlattn.nn.experiment.plan import Plan
 from ctrlattn.nn.experiment.resume import stored
 from ctrlattn.nn.experiment.settings import identity_of, without_default
@@ -35,10 +36,19 @@ from ctrlattn.provenance import provenance
 from ctrlattn.results import json_ready
 
 
-def compare_loops(plan: Plan, out: Path, progress: Progress = silent, *, workers: int = 1) -> dict[str, Any]:
+def compare_loops(
+    plan: Plan, out: Path, progress: Progress = silent, *, workers: int = 1, device: str = "cpu"
+) -> dict[str, Any]:
     """Train, forecast, run beyond training, and compare; what is there already is read.
 
     It writes plan.json, runs/, weights/, forecasts.json, beyond/ and comparison.json under `out`.
+
+    Parameters
+    ----------
+    workers : int
+        Processes with one thread each; they train on the cpu.
+    device : str
+        Of training and of the passes beyond it. Spectra and forecasts are measured in float64 on the cpu.
 
     Returns
     -------
@@ -49,8 +59,10 @@ def compare_loops(plan: Plan, out: Path, progress: Progress = silent, *, workers
     Raises
     ------
     InputError
-        Another plan stands in `out`, or the plan there was changed or removed while its runs were trained.
+        Another plan stands in `out`, or the plan there was changed or removed while its runs were trained; torch does
+        not have the device here, or several workers are to train on one that is not the cpu.
     """
+    require_workers(workers, devices.device(device))
     runs, weights, past = (output_directory(out / name) for name in ("runs", "weights", "beyond"))
     mark = _written_before(out / "plan.json", _plan_of(plan), progress)
     each = [settings_of(plan, arm, seed) for seed in plan.seeds for arm in plan.arms]
@@ -59,7 +71,7 @@ def compare_loops(plan: Plan, out: Path, progress: Progress = silent, *, workers
     made = []
     for done, settings in enumerate(each):
         progress(f"training: {_name(settings)}", done, len(each))
-        made.append(trained(settings, runs, weights, progress, mark))
+        made.append(trained(settings, runs, weights, progress, mark, device))
         _require_unchanged(out / "plan.json", mark)
     forecasts = _forecasts(made)
     sealed = _written_before(out / "forecasts.json", {"plan": mark, "rows": forecasts}, progress)
@@ -69,7 +81,7 @@ def compare_loops(plan: Plan, out: Path, progress: Progress = silent, *, workers
     ends = []
     for done, (settings, run) in enumerate(zip(each, made, strict=True)):
         progress(f"beyond training: {_name(settings)}", done, len(each))
-        ends.append(run_beyond(settings, run, weights, past))
+        ends.append(run_beyond(settings, run, weights, past, device))
         _require_unchanged(out / "plan.json", mark)
     progress("compared", len(each), len(each))
     result = json_ready(_compared(plan, made, ends, forecasts))
@@ -80,13 +92,16 @@ def compare_loops(plan: Plan, out: Path, progress: Progress = silent, *, workers
 
 
 def trained(
-    settings: LoopSettings, runs: Path, weights: Path, progress: Progress = silent, plan: str = ""
+    settings: LoopSettings, runs: Path, weights: Path, progress: Progress = silent, plan: str = "", device: str = "cpu"
 ) -> dict[str, Any]:
-    """Read or train the run of one arm and seed, with its forecast at each mark; `plan` is the plan's digest."""
+    """Read or train the run of one arm and seed, with its forecast at each mark.
+
+    `plan` is the digest of the plan that the run belongs to. The device is not part of what identifies a run.
+    """
     file, network = weights / f"{_name(settings)}_{_short(settings)}.safetensors", build_loop(settings)
 
     def make() -> dict[str, Any]:
-        run, states = fit_loop(settings, progress)
+        run, states = fit_loop(settings, progress, device)
         said = [forecast(copied(network, state), settings, progress) for state in states]
         if said:
             said[-1]["tuned"] = tuned_law(said[-1], settings.trained_passes)
@@ -106,13 +121,15 @@ def trained(
     return run
 
 
-def run_beyond(settings: LoopSettings, run: dict[str, Any], weights: Path, past: Path) -> dict[str, Any]:
+def run_beyond(
+    settings: LoopSettings, run: dict[str, Any], weights: Path, past: Path, device: str = "cpu"
+) -> dict[str, Any]:
     """Measure a trained run beyond its passes: at each mark, and at the end with other controllers as well."""
     network = build_loop(settings)
 
     def make() -> dict[str, Any]:
         states = _states(weights / f"{_name(settings)}_{_short(settings)}.safetensors", len(run["marks"]))
-        networks = [copied(network, state) for state in states]
+        networks = [on_device(copied(network, state), device) for state in states]
         marks = [beyond(each, settings) for each in networks]
         if not networks:
             return {"marks": [], "rescued": {}, "motion": {"exponent": None, "basin": None}}

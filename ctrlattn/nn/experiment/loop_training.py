@@ -64,23 +64,38 @@ def examples_of(
     return inputs.to(getattr(torch, settings.dtype)), answers
 
 
+def on_device(network: LoopedNetwork, device: str | torch.device) -> LoopedNetwork:
+    """Move the weights of a network to a device, in place, and return it.
+
+    Gain and recall stay on the cpu: they are read as two numbers, in float64, which some devices do not have.
+
+    >>> on_device(build_loop(LoopSettings("addition", "plain", 0)), "cpu").law
+    Passes()
+    """
+    gains = network.get_buffer("gains")
+    del network.gains
+    network.to(device).register_buffer("gains", gains)
+    return network
+
+
 def fit_loop(
-    settings: LoopSettings, progress: Progress = silent
+    settings: LoopSettings, progress: Progress = silent, device: str | torch.device = "cpu"
 ) -> tuple[dict[str, Any], list[dict[str, torch.Tensor]]]:
-    """Train the network of an arm.
+    """Train the network of an arm on a device; first weights and problems are drawn on the cpu, alike for all devices.
 
     Returns
     -------
     (run, weights)
         run: losses (mean of each of 20 parts), status as `status_of` has it, marks (steps), gains (of
         gain and recall, at each mark), unheld (steps at which no spectrum was measured to hold them by, and why) and
-        parameters. weights: the state dict at each mark.
+        parameters. weights: the state dict at each mark, on the cpu.
     """
-    network = build_loop(settings)
+    network = on_device(build_loop(settings), device)
     task, arm, passes = task_of(settings.task), loop_arm(settings.arm), settings.trained_passes
     batches, lengths = (np.random.default_rng((settings.data_seed, k)) for k in (0, 1))
     signs = torch.Generator().manual_seed(settings.data_seed)
-    inputs, answers = examples_of(settings, batches, settings.examples, settings.trained_size)
+    problems = examples_of(settings, batches, settings.examples, settings.trained_size)
+    inputs, answers = (part.to(device) for part in problems)
     optimizer = torch.optim.AdamW(network.parameters(), settings.rate, weight_decay=settings.decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: _rate_curve(k, settings.steps))
     marks = sorted({-(-settings.steps * (k + 1) // settings.marks) for k in range(settings.marks)})
@@ -106,7 +121,7 @@ def fit_loop(
             except ArithmeticError as error:  # gain and recall stay those of the last spectrum
                 unheld.append(f"step {step}: {error}")
         if step in marks:
-            weights.append({name: value.clone() for name, value in network.state_dict().items()})
+            weights.append({name: value.to("cpu", copy=True) for name, value in network.state_dict().items()})
             gains.append(network.get_buffer("gains").tolist())
             progress(f"step {step}/{settings.steps}, loss {losses[-1]:.3f}", step, settings.steps)
     finite = all(math.isfinite(loss) for loss in losses)
@@ -128,10 +143,10 @@ def state_after(network: LoopedNetwork, inputs: torch.Tensor, passes: int) -> to
 
 
 def sample_map(network: LoopedNetwork, inputs: torch.Tensor) -> tuple[Any, torch.Tensor]:
-    """Return (F, h_0) of one problem (*grid, features) in float64, as `looped` takes them; the network is copied."""
-    double = copied(network).double()
+    """Return (F, h_0) of one problem (*grid, features) in float64 on the cpu, as `looped` takes them, from a copy."""
+    double = copied(network).cpu().double()
     with torch.no_grad():
-        e = double.embed(inputs.double())
+        e = double.embed(inputs.cpu().double())
     return double.pass_map(e), e
 
 
@@ -184,5 +199,5 @@ def _rate_curve(k: int, steps: int) -> float:
 
 
 def _chance(answers: torch.Tensor, task: Task) -> float:
-    p = torch.bincount(answers.flatten(), minlength=task.classes) / answers.numel()
+    p = torch.bincount(answers.cpu().flatten(), minlength=task.classes) / answers.numel()
     return float(torch.special.entr(p.double()).sum())

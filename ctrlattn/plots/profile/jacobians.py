@@ -69,7 +69,7 @@ def nonnormality(profile: "xr.Dataset") -> Figure:
     left.plot(layers, profile["numerical_radius"], color=COLOURS[3], marker="s", label="numerical radius, at least")
     left.plot(layers, radius, color=COLOURS[0], marker="o", linestyle=(0, (1, 1.2)), label="spectral radius")
     left.fill_between(
-        layers, radius - error, radius + error, color=COLOURS[0], alpha=0.2, linewidth=0, label="its residual"
+        layers, radius - error, radius + error, color=COLOURS[0], alpha=0.2, linewidth=0, label="its error, first order"
     )
     left.axhline(1.0, color="black", linewidth=0.9)
     log_scale(left, radius - error, profile["numerical_radius"].to_numpy())

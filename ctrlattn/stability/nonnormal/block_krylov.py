@@ -3,6 +3,9 @@
 A block-triangular matrix has the eigenvalues of its diagonal blocks. Each block has a Krylov space of its own, of
 dimension m, so that m products of the whole give what would take n m products block after block. A small block is
 found exactly by d steps, and a large one as soon as its outermost Ritz pair has settled.
+
+A small residual alone does not settle it: far from a normal matrix, vectors of no eigenvalue have one. The residual is
+multiplied by the condition of the Ritz value, which the same steps know.
 """
 
 from collections.abc import Callable
@@ -12,11 +15,14 @@ import numpy as np
 
 from ctrlattn.errors import require_whole
 from ctrlattn.linear.lapack import spectral_radii
+from ctrlattn.stability.nonnormal.eigenvalue_condition import eigenvalue_condition
 
 _LOST = 1e-12  # a new direction below this share of its product is rounding
 _EVERY = 5  # steps between two looks at whether all has settled, which take eigenvalues
 _POWER = 64  # of the matrix whose norm bounds a radius: a norm is then at most m^(1/128) times too large in its root
-_MARGIN = 4.0  # residuals within which an eigenvalue may lie, for a block to be left behind
+_MARGIN = 4.0  # first-order errors within which an eigenvalue may lie, for a block to be left behind
+_WELL_CONDITIONED = 10.0  # condition up to which the first-order error of a Ritz value says how far it may move
+_BEYOND_FIRST_ORDER = 10.0  # first-order errors that an ill-conditioned Ritz value may move
 _UP = 1 + 1e-12  # covers the rounding of logarithm and exponential
 _BACKWARD = 10.0  # times m rounding units: the backward error of computed eigenvalues, as a share of the norm
 
@@ -30,9 +36,15 @@ class BlockRadius(NamedTuple):
     block: int
     value: complex  # eigenvalue of largest modulus
     vector: np.ndarray  # (d,) complex, of length 1
-    error: float  # |D v - value v| by the recurrence
+    residual: float  # |D v - value v| by the recurrence, with the rounding of the eigenvalue
+    condition: float  # of the eigenvalue, 1 / |y* v| with the left Ritz vector y
     steps: int  # number of products
-    settled: bool  # whether no block can have a larger one, by the residuals of their Ritz values
+    settled: bool  # whether no block can have a larger one, by the errors of their Ritz values
+
+    @property
+    def error(self) -> float:
+        """First-order error of the eigenvalue: its condition times the residual."""
+        return self.condition * self.residual
 
 
 def block_radius(
@@ -46,8 +58,8 @@ def block_radius(
 ) -> BlockRadius:
     """Return the largest spectral radius among diagonal blocks, all blocks at once.
 
-    As soon as half of the blocks are left behind, they take no further steps: another block is ahead by four times
-    the residuals of both. An eigenvalue would have to be that ill-conditioned to catch up.
+    The error of a Ritz value is its residual times its condition. As soon as half of the blocks are left behind, they
+    take no further steps: another block is ahead by four times the errors of both.
 
     Parameters
     ----------
@@ -57,8 +69,8 @@ def block_radius(
     steps : int
         Largest number of products; d of them are exact.
     tolerance : float
-        The steps end where the residual of the outermost Ritz value is below this share of it, and so are those of all
-        blocks whose Ritz value with its residual reaches as far.
+        The steps end where the error of the outermost Ritz value is below this share of it, and so are those of all
+        blocks whose Ritz value with its error reaches as far.
     seed : int
         Seed of the random vectors from which the steps start.
     narrowed : callable (numbers of blocks) -> callable (their number, d) -> (their number, d), optional
@@ -76,7 +88,8 @@ def block_radius(
     References
     ----------
     Arnoldi, Quart. Appl. Math. 9 (1951) 17; Golub and Van Loan, Matrix Computations, section 7.1.2 (the spectrum of a
-    block-triangular matrix).
+    block-triangular matrix) and 7.2.2 (the condition of an eigenvalue); Trefethen and Embree, Spectra and
+    Pseudospectra, 2005, section 26.
 
     Examples
     --------
@@ -130,7 +143,7 @@ def among(product: Product, blocks: np.ndarray, n: int) -> Product:
 
 
 def _in_play(projected: np.ndarray, m: int, d: int) -> np.ndarray:
-    """Return numbers of blocks whose Ritz value with four residuals reaches one that is left without four of its own.
+    """Return numbers of blocks whose Ritz value with four errors reaches one that is left without four of its own.
 
     The outermost Ritz value itself may be far from settled, and fall below one that has settled.
     """
@@ -141,9 +154,15 @@ def _in_play(projected: np.ndarray, m: int, d: int) -> np.ndarray:
 
 
 def _span(projected: np.ndarray, m: int, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the modulus of the outermost Ritz value of each block, less and more by four residuals."""
-    values, _, errors = _ritz(projected, m, d)
-    return np.abs(values) - _MARGIN * errors, np.abs(values) + _MARGIN * errors
+    """Return the modulus of the outermost Ritz value of each block, less and more by four errors.
+
+    An ill-conditioned one leaves no block behind, and is left behind only where it cannot reach another by ten times
+    as much: what comes after the first order may be larger than that.
+    """
+    values, _, residuals, conditions = _ritz(projected, m, d)
+    well, reach = conditions <= _WELL_CONDITIONED, _MARGIN * residuals * conditions
+    radii = np.abs(values)
+    return np.where(well, radii - reach, 0.0), radii + np.where(well, reach, _BEYOND_FIRST_ORDER * reach)
 
 
 def _chosen(basis: np.ndarray, blocks: np.ndarray, m: int) -> np.ndarray:
@@ -173,7 +192,8 @@ def _may_be_settled(projected: np.ndarray, m: int, d: int, tolerance: float) -> 
     able = _at_least(bounds, spectral_radii(matrices[[bounds.argmax()]])[0])
     radii = spectral_radii(matrices[able])
     i = int(able[radii.argmax()])
-    return bool(_ritz(projected[i : i + 1], m, d)[2][0] <= tolerance * radii.max())
+    _, _, residuals, conditions = _ritz(projected[i : i + 1], m, d)
+    return bool(residuals[0] * conditions[0] <= tolerance * radii.max())
 
 
 def _at_least(bounds: np.ndarray, radius: float) -> np.ndarray:
@@ -204,12 +224,18 @@ def _radius_bounds(matrices: np.ndarray) -> np.ndarray:
         size = np.linalg.norm(power, axis=(1, 2))
 
 
-def _ritz(projected: np.ndarray, m: int, d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the outermost Ritz pair of each block, (n,) and (n, m), and its residual, (n,)."""
+def _ritz(projected: np.ndarray, m: int, d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the outermost Ritz pair of each block, (n,) and (n, m), its residual and its condition, (n,).
+
+    A computed eigenvalue is that of a matrix beside the projected one: the residual holds its distance as well.
+    """
     every = np.arange(len(projected))
     values, vectors = np.linalg.eig(projected[:, :m, :m])
     top = np.abs(values).argmax(axis=1)
-    return values[every, top], vectors[every, :, top], _last(projected, m, d) * np.abs(vectors[every, -1, top])
+    rounding = _BACKWARD * m * np.finfo(np.float64).eps * np.linalg.norm(projected[:, :m, :m], axis=(1, 2))
+    residuals = _last(projected, m, d) * np.abs(vectors[every, -1, top]) + rounding
+    conditions = np.array([eigenvalue_condition(*block) for block in zip(vectors, top, strict=True)])
+    return values[every, top], vectors[every, :, top], residuals, conditions
 
 
 def _last(projected: np.ndarray, m: int, d: int) -> np.ndarray:
@@ -218,13 +244,13 @@ def _last(projected: np.ndarray, m: int, d: int) -> np.ndarray:
 
 
 def _outermost(projected: np.ndarray, basis: np.ndarray, tolerance: float) -> BlockRadius:
-    """Return the outermost Ritz pair of all blocks; one that cannot reach it, even with its residual, is left out."""
+    """Return the outermost Ritz pair of all blocks; one that cannot reach it, even with its error, is left out."""
     m, d = basis.shape[1:]
     bounds = _radius_bounds(projected[:, :m, :m])
     least = spectral_radii(projected[[bounds.argmax()], :m, :m])[0]
     able = _at_least(bounds + _last(projected, m, d), least)
-    values, vectors, errors = _ritz(projected[able], m, d)
-    radii = np.abs(values)
+    values, vectors, residuals, conditions = _ritz(projected[able], m, d)
+    radii, errors = np.abs(values), residuals * conditions
     i = int(radii.argmax())
     rivals = radii + errors >= radii[i]
     vector = vectors[i] @ basis[able[i]]
@@ -232,7 +258,8 @@ def _outermost(projected: np.ndarray, basis: np.ndarray, tolerance: float) -> Bl
         block=int(able[i]),
         value=complex(values[i]),
         vector=vector / np.linalg.norm(vector),
-        error=float(errors[i]),
+        residual=float(residuals[i]),
+        condition=float(conditions[i]),
         steps=m,
         settled=bool(np.all(errors[rivals] <= tolerance * radii[i])),
     )

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from ctrlattn.errors import InputError, require_whole
+from ctrlattn.stability.nonnormal.eigenvalue_condition import eigenvalue_condition
 from ctrlattn.stability.nonnormal.numerical_range import numerical_radius
 
 _LOST = 1e-12  # a new direction below this share of the first column is rounding
@@ -33,7 +34,7 @@ class Eigenvalues(NamedTuple):
     """Spectral radius and numerical radius of a square operator, from Arnoldi steps."""
 
     radius: float  # largest modulus of a Ritz value
-    error: float  # residual |J y - lambda y| of that Ritz pair
+    error: float  # first-order error: residual |J x - lambda x| of that Ritz pair times the condition of lambda
     numerical_radius: float  # that of the projected matrix, a lower bound of the operator's
     steps: int
 
@@ -195,8 +196,9 @@ def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> 
     Returns
     -------
     Eigenvalues
-        The radius is the modulus of a Ritz value. It can be trusted where its residual is small against it; for a
-        strongly non-normal operator it can lie outside the spectrum. It is exact after n steps.
+        The radius is the modulus of a Ritz value. It can be trusted where its error is small against it: its residual
+        alone is small in a strongly non-normal operator where no eigenvalue is. It is exact after n steps, but for the
+        rounding of the eigenvalue, which its condition multiplies as well.
 
     Raises
     ------
@@ -205,7 +207,8 @@ def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> 
 
     References
     ----------
-    Arnoldi, Quart. Appl. Math. 9 (1951) 17; Trefethen and Embree, Spectra and Pseudospectra, 2005, section 26.
+    Arnoldi, Quart. Appl. Math. 9 (1951) 17; Golub and Van Loan, Matrix Computations, section 7.2.2 (the condition of
+    an eigenvalue); Trefethen and Embree, Spectra and Pseudospectra, 2005, section 26.
 
     Examples
     --------
@@ -232,9 +235,11 @@ def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> 
     last = 0.0 if size == n else last  # after n steps the remainder is rounding
     values, vectors = np.linalg.eig(projected[:size, :size])
     top = int(np.argmax(np.abs(values)))
+    rounding = size * np.finfo(np.float64).eps * float(np.linalg.norm(projected))
+    residual = last * float(np.abs(vectors[-1, top])) + rounding
     return Eigenvalues(
         radius=float(np.abs(values[top])),
-        error=last * float(np.abs(vectors[-1, top])),
+        error=float(eigenvalue_condition(vectors, top) * residual),
         numerical_radius=numerical_radius(projected[:size, :size]),
         steps=size,
     )

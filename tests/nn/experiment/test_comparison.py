@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -112,16 +112,27 @@ def test_a_stopped_command_and_its_workers_do_no_more_work(tmp_path, pictures, m
         started, popen.returncode = popen.pid, 128 + number  # it is waited for here
     else:
         started = small_commands.start(arguments, said)
-    until(lambda: sum(b"spawn_main" in words for words, _ in processes_of(started)) == 2)  # two workers
-    before = sum(seconds for _, seconds in processes_of(started))
-    os.kill(started, number)
-    _, status, used = os.wait4(started, 0)
-    assert os.waitstatus_to_exitcode(status) == 128 + number
-    until(lambda: not group_lives(started))
+    with ended(started):
+        until(lambda: sum(b"spawn_main" in words for words, _ in processes_of(started)) == 2)  # two workers
+        before = sum(seconds for _, seconds in processes_of(started))
+        os.kill(started, number)
+        _, status, used = os.wait4(started, 0)
+        assert os.waitstatus_to_exitcode(status) == 128 + number
+        until(lambda: not group_lives(started))
     assert used.ru_utime + used.ru_stime - before < 3
     last = Path(f"{said}.err").read_text().splitlines()[-1]
     assert last == f"ctrlattn: {STOPS[number]}: nothing half-written is left under a final name"
     assert [path.name for path in tmp_path.rglob(".*")] == []
+
+
+@contextmanager
+def ended(group):
+    """Leave no process of the group behind, whatever fails inside: it would train for hours."""
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
 
 STOPS = {signal.SIGINT: "interrupted (SIGINT)", signal.SIGTERM: "terminated (SIGTERM)"}
@@ -194,6 +205,27 @@ def test_the_numbers_of_the_command_are_a_setting_unless_they_are_the_default(tm
         given = [word for each in asked for word in ("--dtype", each)]
         CliRunner().invoke(app, ["train", *what, *given, "--out", str(tmp_path / "out")])
     assert [plan.settings for plan in plans] == [told] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [([], ("cpu", 2)), (["--device", "cpu"], ("cpu", 2)), (["--device", "xpu:1"], ("xpu:1", 1)),
+     (["--device", "xpu", "--workers", "3"], ("xpu", 3))],
+)  # fmt: skip
+def test_device_and_workers_of_the_command_reach_the_comparison(tmp_path, monkeypatch, options, expected):
+    """Small networks are trained by two workers on the cpu, and by one elsewhere unless workers are given."""
+    asked = []
+
+    def stopped(plan, *_, workers, device):
+        asked.append((device, workers))
+        raise InputError("stop")
+
+    monkeypatch.setattr("ctrlattn.devices.require_here", lambda name: None)
+    monkeypatch.setattr(comparison, "compare", stopped)
+    monkeypatch.setattr("ctrlattn.nn.experiment.loop_comparison.compare_loops", stopped)
+    for what in (["digits"], ["loops", "--task", "maze"]):
+        CliRunner().invoke(app, ["train", *what, *options, "--out", str(tmp_path / "out")])
+    assert asked == [expected] * 2
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 from ctrlattn.controllers import PID  # noqa: E402
 from ctrlattn.nn.experiment.loop_beyond import beyond, collapsed, motion, over_passes, rescued  # noqa: E402
 from ctrlattn.nn.experiment.loop_settings import LoopSettings  # noqa: E402
-from ctrlattn.nn.experiment.loop_training import build_loop  # noqa: E402
+from ctrlattn.nn.experiment.loop_training import build_loop, on_device  # noqa: E402
 from ctrlattn.passes import Passes  # noqa: E402
 
 SETTINGS = LoopSettings("prefix-sums", "parcae", 0, dim=4, hidden=4, size=4, passes=3)
@@ -42,6 +42,19 @@ def test_accuracy_falls_at_the_pass_at_which_the_state_turns():
     assert run["places"] == run["accuracy"]
     s = [-2 + 0.8**k * 3 for k in range(6)]
     assert run["residual"] == pytest.approx([abs(0.8 * x - 0.4 - x) / abs(x) for x in s], rel=1e-4)
+
+
+def test_problems_go_to_the_device_of_the_network(monkeypatch):
+    class Met(Exception):
+        pass
+
+    def judged(logits, answers):
+        assert (logits.device.type, answers.device.type) == ("meta", "meta")
+        raise Met
+
+    monkeypatch.setattr("ctrlattn.nn.experiment.loop_beyond.solved", judged)
+    with pytest.raises(Met):
+        over_passes(on_device(linear(0.8, -0.4), "meta"), *bits(), 2)
 
 
 def test_a_law_acts_from_the_pass_it_is_given_for():

@@ -43,6 +43,30 @@ def numbers(result):
     return {name: value for name, value in result.items() if name != "run"}
 
 
+def test_the_device_reaches_training_and_passes_beyond_it(tmp_path, monkeypatch):
+    """A run is the same on every device: its file and its digests are found again."""
+    places, fit, move = [], loop_comparison.fit_loop, loop_comparison.on_device
+    monkeypatch.setattr(loop_comparison, "fit_loop", lambda s, p, device: places.append(device) or fit(s, p))
+    monkeypatch.setattr(loop_comparison, "on_device", lambda n, device: places.append(device) or move(n, "cpu"))
+    monkeypatch.setattr(loop_comparison.devices, "device", torch.device)
+    small = plan(seeds=(0,), arms=("plain", "held"))
+    compare_loops(small, tmp_path / "there", device="xpu:1")
+    assert places == ["xpu:1"] * 6  # two runs, with two marks each
+    monkeypatch.undo()
+    monkeypatch.setattr(loop_comparison, "fit_loop", lambda *_: pytest.fail("trained again"))
+    compare_loops(small, tmp_path / "there")
+
+
+def test_several_workers_train_on_the_cpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop_comparison.devices, "device", torch.device)
+    with pytest.raises(InputError, match="2 workers train on the cpu, not on cuda"):
+        compare_loops(plan(), tmp_path / "out", workers=2, device="cuda")
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="there is no device 'abacus' here"):
+        compare_loops(plan(), tmp_path / "out", device="abacus")
+
+
 def test_a_plan_in_float32_is_that_of_before_and_one_in_float64_is_another(tmp_path):
     plans = [plan(seeds=(0,), arms=("plain",), **more) for more in ({}, {"dtype": "float32"}, {"dtype": "float64"})]
     facts = [loop_comparison._plan_of(each) for each in plans]
@@ -70,11 +94,11 @@ def test_what_was_interrupted_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
     whole = compare_loops(plan(), tmp_path / "whole")
     done, original = [], loop_comparison.fit_loop
 
-    def killed(settings, progress):
+    def killed(settings, progress, device):
         if len(done) == 4:
             raise KeyboardInterrupt
         done.append(settings)
-        return original(settings, progress)
+        return original(settings, progress, device)
 
     monkeypatch.setattr(loop_comparison, "fit_loop", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -158,7 +182,7 @@ def rewritten(path, change):
 def test_a_plan_that_is_cut_while_its_runs_are_made_is_told(tmp_path, monkeypatch, cut):
     path, original, made = tmp_path / "plan.json", loop_comparison.fit_loop, []
 
-    def cutting(settings, progress):
+    def cutting(settings, progress, device):
         made.append(settings)
         if len(made) == 2:
             {
@@ -166,7 +190,7 @@ def test_a_plan_that_is_cut_while_its_runs_are_made_is_told(tmp_path, monkeypatc
                 "removed": path.unlink,
                 "damaged": lambda: path.write_text("{"),
             }[cut]()
-        return original(settings, progress)
+        return original(settings, progress, device)
 
     monkeypatch.setattr(loop_comparison, "fit_loop", cutting)
     with pytest.raises(InputError, match=r"plan\.json was changed while its runs were made"):

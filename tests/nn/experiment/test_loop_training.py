@@ -9,12 +9,14 @@ torch = pytest.importorskip("torch")
 
 from ctrlattn import InputError  # noqa: E402
 from ctrlattn.looped import spectrum  # noqa: E402
+from ctrlattn.nn.experiment import loop_training  # noqa: E402
 from ctrlattn.nn.experiment.loop_settings import LoopSettings  # noqa: E402
 from ctrlattn.nn.experiment.loop_training import (  # noqa: E402
     build_loop,
     copied,
     fit_loop,
     hold_stable,
+    on_device,
     sample_map,
     state_after,
 )
@@ -41,6 +43,42 @@ def test_equal_seeds_give_equal_numbers_and_the_again_arm_others():
     shifted, _ = fit_loop(replace(SMALL, seed=1_000_003))
     assert shifted["losses"] == other["losses"]
     assert fit_loop(replace(SMALL, arm="plain-again"))[0] == other
+
+
+@pytest.mark.parametrize("arm", ["plain", "parcae", "recall"])
+def test_training_is_on_the_device_that_is_asked_for(monkeypatch, arm):
+    """A device without numbers stands for any: what were left on the cpu would meet it and raise."""
+
+    class Met(Exception):
+        pass
+
+    def loss_of(logits, answers):
+        assert (logits.device.type, answers.device.type) == ("meta", "meta")
+        raise Met
+
+    monkeypatch.setattr(loop_training, "cross_entropy", loss_of)
+    with pytest.raises(Met):
+        fit_loop(replace(SMALL, arm=arm), device="meta")
+
+
+@pytest.mark.parametrize("form", ["radius", "norm"])
+def test_the_penalty_is_on_the_device_of_the_network(form):
+    settings = replace(SMALL, penalty_form=form)
+    network = on_device(build_loop(settings), "meta")
+    inputs = torch.empty(4, 4, 1, device="meta")
+    h = state_after(network, inputs, 2)
+    assert loop_training._penalty(network, inputs, h, settings, torch.Generator()).device.type == "meta"
+
+
+def test_gain_and_recall_stay_on_the_cpu_in_float64():
+    network = build_loop(SMALL)
+    network.hold_law(0.3, 0.2)
+    names = set(network.state_dict())
+    on_device(network, "meta")
+    assert {name: value.device.type for name, value in network.state_dict().items()} == {
+        name: "cpu" if name == "gains" else "meta" for name in names
+    }
+    assert (network.gains.dtype, network.gains.tolist()) == (torch.float64, [0.3, 0.2])
 
 
 @pytest.mark.parametrize("arm", ["plain", "penalty", "held", "parcae"])

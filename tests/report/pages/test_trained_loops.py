@@ -97,6 +97,7 @@ def test_a_network_without_forecast_is_a_row_that_says_why(outcome, tmp_path):
         (["train", "digits", "--task", "maze"], "--task is an option"),
         (["train", "digits", "--passes", "4"], "train loops"),
         (["train", "loops", "--task", "maze", "--epochs", "3"], "--epochs"),
+        (["train", "loops", "--task", "maze", "--device", "abacus"], "there is no device 'abacus' here"),
         (["train", "loops", "--task", "maze", "--size", "4"], "odd"),
         (["train", "loops", "--task", "maze", "--configs", "plan"], "unknown arm 'plan'"),
     ],

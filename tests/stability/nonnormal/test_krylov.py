@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 from cases import every_case
 from numpy.testing import assert_allclose
 from scipy.sparse.linalg import aslinearoperator
@@ -82,7 +83,7 @@ def test_arnoldi_is_exact_after_n_steps_and_bounds_the_numerical_radius_from_bel
         exact = eigenvalues(aslinearoperator(a), steps=30)
         assert_allclose(exact.radius, np.max(np.abs(np.linalg.eigvals(a))), rtol=1e-8)
         assert_allclose(exact.numerical_radius, numerical_radius(a), rtol=1e-8)
-        assert exact.error == 0.0
+        assert exact.error < 1e-10
         fewer = eigenvalues(aslinearoperator(a), steps=8)
         assert fewer.numerical_radius <= exact.numerical_radius * (1 + 1e-10)
         assert abs(fewer.radius - exact.radius) < 0.05 * exact.radius
@@ -138,8 +139,8 @@ def test_square_only():
             call(wide)
 
 
-def test_the_error_of_a_ritz_value_is_its_residual():
-    """|J y - lambda y| of the Ritz pair, from an orthonormal basis of the same Krylov space."""
+def test_the_error_of_a_ritz_value_is_its_residual_times_its_condition():
+    """|J y - lambda y|/|z* y| of the Ritz pair, from an orthonormal basis of the same Krylov space."""
     a = matrix(0)
     start = np.random.default_rng(5).standard_normal(30)
     for steps in (3, 6, 9):
@@ -147,12 +148,12 @@ def test_the_error_of_a_ritz_value_is_its_residual():
         for _ in range(steps - 1):
             space.append(a @ space[-1] / np.linalg.norm(space[-1]))
         q = np.linalg.qr(np.array(space).T)[0]
-        values, vectors = np.linalg.eig(q.T @ a @ q)
+        values, left, vectors = scipy.linalg.eig(q.T @ a @ q, left=True)
         top = np.argmax(np.abs(values))
-        y = q @ vectors[:, top]
+        y, crossed = q @ vectors[:, top], abs(left[:, top].conj() @ vectors[:, top])
         ritz = eigenvalues(aslinearoperator(a), steps=steps, seed=5)
         assert_allclose(ritz.radius, abs(values[top]), rtol=1e-8)
-        assert_allclose(ritz.error, np.linalg.norm(a @ y - values[top] * y), rtol=1e-6)
+        assert_allclose(ritz.error, np.linalg.norm(a @ y - values[top] * y) / crossed, rtol=1e-6)
         assert_allclose(ritz.numerical_radius, numerical_radius(q.T @ a @ q), rtol=1e-8)
         assert ritz.steps == steps
 
@@ -264,7 +265,8 @@ def test_the_numerical_radius_on_a_span_in_closed_form():
 def test_more_steps_than_the_dimension_are_those_of_the_dimension():
     a = matrix(6, 5, 5)
     ritz = eigenvalues(aslinearoperator(a), steps=50)
-    assert (ritz.steps, ritz.error) == (5, 0.0)
+    assert ritz.steps == 5
+    assert ritz.error < 1e-12
     assert_allclose(ritz.radius, np.abs(np.linalg.eigvals(a)).max(), rtol=1e-10)
     triplets = singular_triplets(aslinearoperator(a), 2, steps=50, tolerance=0.0)
     assert triplets.steps == 5

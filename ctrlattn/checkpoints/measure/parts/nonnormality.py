@@ -51,7 +51,7 @@ def nonnormality(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
     variables = labelled(
         measurement,
         spectral_radius=(*radius, "spectral radius of the layer's Jacobian"),
-        spectral_radius_error=(*error, "residual of the eigenvalue that attains it"),
+        spectral_radius_error=(*error, "residual of the eigenvalue that attains it, times its condition"),
         numerical_radius=(*numerical, "lower bound of the numerical radius of the layer's Jacobian"),
         departure=(*value, "departure from normality, 0 (normal) to 1, of J - I"),
         departure_error=(*standard, "standard error of the departure over the probes"),

@@ -1,0 +1,42 @@
+"""kappa = |x| |y| / |y* x|: how far an eigenvalue moves at first order for a disturbance of the matrix of norm 1."""
+
+import numpy as np
+
+
+def eigenvalue_condition(vectors: np.ndarray, i: int) -> float:
+    """Return the condition number of one eigenvalue, from all eigenvectors of its matrix.
+
+    kappa_i = |x_i| |y_i| / |y_i* x_i| with the right eigenvector x_i and the left one y_i. Row i of X^-1 is y_i* where
+    y_i* x_i = 1. A Ritz value with the residual r is an eigenvalue of a matrix at the distance |r|, so that at first
+    order an eigenvalue lies within kappa |r| of it.
+
+    Parameters
+    ----------
+    vectors : (m, m) array
+        Eigenvectors as columns, such as `numpy.linalg.eig` returns.
+    i : int
+        Number of the eigenvalue.
+
+    Returns
+    -------
+    float
+        At least 1, and 1 for a normal matrix; infinite for a matrix whose eigenvectors do not span the space.
+
+    References
+    ----------
+    Golub and Van Loan, Matrix Computations, section 7.2.2; Wilkinson, The Algebraic Eigenvalue Problem, 1965,
+    section 2.8.
+
+    Examples
+    --------
+    >>> A = np.array([[0.5, 3.0], [0.0, 0.25]])
+    >>> round(eigenvalue_condition(np.linalg.eig(A).eigenvectors, 0), 9) == round((1 + 12.0**2) ** 0.5, 9)
+    True
+    """
+    unit = np.zeros(len(vectors))
+    unit[i] = 1.0
+    try:
+        y = np.linalg.solve(vectors.conj().T, unit)
+    except np.linalg.LinAlgError:
+        return np.inf
+    return max(1.0, float(np.linalg.norm(vectors[:, i]) * np.linalg.norm(y)))
