@@ -238,7 +238,8 @@ def _gone(family: Any, model: Any) -> dict[str, torch.Tensor]:
     Without this check a name that is missing for another reason is written as zeros: whole layers of an adapted,
     compiled or pruned network are then lost without a word.
     """
-    whole, remainder = (_empty(type(model), model.config) for _ in range(2))
+    remainder = _empty(type(model), model.config)
+    whole = remainder.state_dict()
     apply(family, remainder, structure_of(model))
     expected, state = remainder.state_dict(), model.state_dict()
     tied = set(model.all_tied_weights_keys)
@@ -253,7 +254,7 @@ def _gone(family: Any, model: Any) -> dict[str, torch.Tensor]:
             "checkpoints.drop"
         )
     _require_plain(model, dict(remainder.named_modules()))
-    return {name: weight for name, weight in sorted(whole.state_dict().items()) if name not in expected}
+    return {name: weight for name, weight in sorted(whole.items()) if name not in expected}
 
 
 def _require_plain(model: Any, plain: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ def reach(*eigenvalues, recall=0.0, rest=0.0):
 
 @pytest.mark.slow
 def test_losses_are_those_of_the_repeated_network(network, text, tmp_path, monkeypatch, short_search):
-    whole, ids = network(), text(3, 3)
+    whole, ids = network("gpt2"), text(3, 3)  # its products with J are made in blocks
     said = []
     options = {"layers": (1, 3), "passes": 2, "controller": PID(0.25), "scan": True, "runs": tmp_path / "runs"}
     study = loop_study(whole, ids, **options, progress=lambda step, done, total: said.append(step))

@@ -48,7 +48,7 @@ def test_one_token_of_massive_activation_does_not_hide_how_the_others_move():
 
 @pytest.mark.slow
 def test_eigenvalues_are_the_rightmost_and_the_largest_of_the_dense_jacobian(network, text):
-    F, h = span_function(network(), (1, 3), text(1, 2)[0])
+    F, h = span_function(network("gpt2"), (1, 3), text(1, 2)[0])
     dense = np.linalg.eigvals(torch.autograd.functional.jacobian(F, h).reshape(h.numel(), h.numel()).numpy())
     modes = span_modes(F, h, count=6)
     assert modes.size == len(dense) == 48

@@ -124,7 +124,7 @@ def test_memory_does_not_grow_with_the_number_of_texts():
 
     peak(2)  # what is imported and cached on first use
     few, tensors = peak(6)
-    many, more_tensors = peak(60)
+    many, more_tensors = peak(30)
     assert many < 1.2 * few
     assert more_tensors <= tensors + 3
 

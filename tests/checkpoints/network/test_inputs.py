@@ -147,8 +147,7 @@ def ragged(seed, lengths=(5, 9, 9, 3)):
     return [rng.integers(50, size=n) for n in lengths]
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("side", "seed"), [("left", 0), ("right", 1)])
 def test_a_padded_batch_gives_the_numbers_of_its_windows_alone(network, causal, side, seed):
     """Pads used to be read as text, predicted, and averaged over."""
     checkpoint, rows = network(causal), ragged(seed)

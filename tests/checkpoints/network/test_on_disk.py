@@ -7,6 +7,7 @@ import transformers
 from numpy.testing import assert_allclose
 
 from ctrlattn import InputError, checkpoints
+from ctrlattn.checkpoints.measure.part_names import PART_NAMES
 from ctrlattn.checkpoints.network import on_disk
 from ctrlattn.checkpoints.network.expert_stack import ExpertStack
 from ctrlattn.checkpoints.trace import follow
@@ -38,7 +39,9 @@ def pair(request, tmp_path_factory):
 @pytest.mark.slow
 def test_profiles_are_equal(pair):
     effort = checkpoints.Effort(probes=2, singular=1, lanczos=2, arnoldi=4, commutator=2, exponents=2, sweeps=1)
-    lazy, whole = (checkpoints.feedback_profile(network, IDS, effort=effort) for network in pair)
+    # Every part of one family; what nonnormality asks of a layer is asked by the two behind the gains as well.
+    parts = [part for part in PART_NAMES if part != "nonnormality" or pair[1].family.name == "llama"]
+    lazy, whole = (checkpoints.feedback_profile(network, IDS, effort=effort, parts=parts) for network in pair)
     assert set(lazy.data_vars) == set(whole.data_vars)
     for name in ("feedback_gain", "predicted_share", "head_gain", "value_eigenvalue", "sigma", "exponent"):
         assert_allclose(lazy[name], whole[name], rtol=1e-6, atol=1e-9, err_msg=name)
@@ -159,8 +162,9 @@ def test_numbers_that_no_layer_has_as_weights_are_those_of_the_loaded_network(tm
     lazy = checkpoints.on_disk(tmp_path)
     assert torch.equal(torch.random.get_rng_state(), state)
     whole = checkpoints.load(tmp_path)
+    b = checkpoints.feedback_profile(whole, IDS, parts=["feedback", "sinks"])
     for _ in range(2):  # what a pass leaves behind changes no later one
-        a, b = (checkpoints.feedback_profile(network, IDS, parts=["feedback", "sinks"]) for network in (lazy, whole))
+        a = checkpoints.feedback_profile(lazy, IDS, parts=["feedback", "sinks"])
         for variable in b.data_vars:
             assert_allclose(a[variable], b[variable], rtol=2e-6, atol=1e-9, err_msg=variable)
     words = max(w.numel() for key, w in lazy.model.named_parameters() if "embed" in key and "norm" not in key.lower())

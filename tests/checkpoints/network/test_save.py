@@ -32,7 +32,7 @@ def test_a_bare_drop_is_exact_in_plain_transformers_and_drops_again_here(network
     assert sum(p.numel() for p in again.model.parameters()) < sum(p.numel() for p in plain.parameters())
 
 
-@pytest.mark.parametrize("rank", [None, 4])
+@pytest.mark.parametrize(("causal", "rank"), [("llama", None), ("gpt2", 4), ("neox", None), ("gemma3", 4)])
 def test_gains_come_back_and_plain_transformers_refuses_them(network, text, causal, rank, tmp_path):
     smaller = drop(network(causal, double=False), attention=[0, 2], mlp=[1], compensate=Calibration(text(), rank=rank))
     save(smaller, tmp_path / "out")

@@ -1,6 +1,7 @@
 """The commands on traced types: analyze, drop one sublayer with gains, open what is saved, generate.
 
-The same steps by functions, for all eleven types: test_types.py.
+The same steps by functions, for all eleven types: test_types.py; estimates of Jacobians with all products:
+measure/test_profile.py.
 """
 
 import json
@@ -14,9 +15,13 @@ from ctrlattn.checkpoints.network.text import token_ids
 from ctrlattn.cli import app
 
 pytestmark = pytest.mark.slow
-# Plain; with a null key; with linear attention; parallel, without a matrix; with a state-space mixer and experts.
-TYPES = ("olmo2", "gpt_oss", "qwen3_next", "falcon", "jamba")
+# With a null key; parallel, without a matrix; with a state-space mixer and experts.
+ANALYZED = ("gpt_oss", "falcon", "jamba")
+DROPPED = ("olmo2", "qwen3_next", "jamba")  # plain; with linear attention; with a state-space mixer and experts
 WORDS = [f"w{i}" for i in range(50)]
+
+
+LEAST = checkpoints.Effort(probes=1, singular=1, lanczos=1, arnoldi=1, commutator=2, exponents=1, sweeps=1)
 
 
 def run(*arguments):
@@ -25,18 +30,35 @@ def run(*arguments):
     return result.stdout
 
 
-@pytest.mark.parametrize("name", TYPES)
-def test_the_whole_way_by_command(of_type, text, whole_words, tmp_path, monkeypatch, undrawn, name):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    whole, source = of_type(name), tmp_path / "whole"
+def saved(whole, whole_words, source):
     whole.model.float().save_pretrained(source)
     whole_words(WORDS).save_pretrained(source)
-    words = " ".join(WORDS[i] for i in 1 + text(1, 400)[0] % 49)
-    told = run("analyze", source, "--text", words, "--tokens", 6, "--out", tmp_path / "page", "--json")
+    return source
+
+
+def words_of(text):
+    return " ".join(WORDS[i] for i in 1 + text(1, 400)[0] % 49)
+
+
+@pytest.mark.parametrize("name", ANALYZED)
+def test_a_page_by_command(of_type, text, whole_words, tmp_path, monkeypatch, undrawn, name):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("ctrlattn.checkpoints.measure.profile.Effort", lambda: LEAST)
+    whole = of_type(name)
+    source = saved(whole, whole_words, tmp_path / "whole")
+    told = run("analyze", source, "--text", words_of(text), "--tokens", 6, "--out", tmp_path / "page", "--json")
     assert json.loads(told)
     mixes = "mixer" in {sublayer.kind for sublayer in whole.sublayers()}
     assert ("mixer" in (tmp_path / "page" / "report.html").read_text(encoding="utf-8").lower()) == mixes
-    kind = "--mixer" if mixes else "--attention"
+
+
+@pytest.mark.parametrize("name", DROPPED)
+def test_a_sublayer_less_by_command(of_type, text, whole_words, tmp_path, monkeypatch, undrawn, name):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setitem(checkpoints.cost.__kwdefaults__, "repeat", 1)
+    whole, words = of_type(name), words_of(text)
+    source = saved(whole, whole_words, tmp_path / "whole")
+    kind = "--mixer" if "mixer" in {sublayer.kind for sublayer in whole.sublayers()} else "--attention"
     run("drop", source, "--text", words, kind, 1, "--window", 16, "--out", tmp_path / "dropped")
     smaller = checkpoints.load(str(tmp_path / "dropped" / "model"))
     assert len(smaller.model.config.ctrlattn[kind[2:]]) == 1

@@ -51,8 +51,7 @@ def test_dropping_takes_the_contribution_out(network, text, causal, named, gone)
     torch.testing.assert_close(logits(whole, text(2)), before, rtol=0, atol=0)  # the source is untouched
 
 
-@pytest.mark.parametrize("gains", [False, True])
-@pytest.mark.parametrize("layers", [[0], [0, 2], [1, 2]])
+@pytest.mark.parametrize(("gains", "layers"), [(False, [0]), (True, [0, 2]), (False, [1, 2])])
 def test_generation_with_a_cache_is_generation_without(network, text, causal, gains, layers):
     smaller = drop(network(causal), attention=layers, compensate=text(20) if gains else None)
     ids = torch.as_tensor(text(2, 5))
@@ -113,8 +112,15 @@ def test_bad_input_is_one_clear_line(network):
         drop(whole, attention=[1], compensate=[[1]])
 
 
-@pytest.mark.parametrize(("kind", "chunk"), [("Bert", 0), ("Roberta", 3)])
-@pytest.mark.parametrize("named", [{"attention": [1]}, {"mlp": [0]}, {"blocks": [2]}, {"mlp": [0, 1], "blocks": [2]}])
+@pytest.mark.parametrize(
+    ("kind", "chunk", "named"),
+    [
+        ("Bert", 0, {"attention": [1]}),
+        ("Bert", 0, {"blocks": [2]}),
+        ("Roberta", 3, {"mlp": [0]}),
+        ("Roberta", 3, {"mlp": [0, 1], "blocks": [2]}),
+    ],
+)
 def test_a_post_norm_network_drops_what_adds_to_its_stream(tmp_path, kind, chunk, named):
     """norm(x + 0) is what is left; the last map of the MLP reads 32 features and answers with 24."""
     import transformers
@@ -216,8 +222,10 @@ def test_the_gain_of_a_post_norm_sublayer_is_the_ridge_solution(text):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["Bert", "Roberta", "Ernie"])
-@pytest.mark.parametrize("named", [{"attention": [1]}, {"attention": [0], "mlp": [2]}, {"blocks": [0]}])
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [("Bert", {"attention": [1]}), ("Roberta", {"attention": [0], "mlp": [2]}), ("Ernie", {"blocks": [0]})],
+)
 def test_a_post_norm_decoder_generates_with_gains(text, kind, named):
     """The same tokens with a cache and without, bare and compensated: the layers that are left have its places."""
     import transformers
@@ -277,13 +285,13 @@ def test_a_real_encoder_takes_gains(tmp_path):
         "She read the letter twice before she put it back into the drawer.",
     ]
     ids = [whole.tokenizer(one)["input_ids"] for one in texts]
-    for named in ({"attention": [3]}, {"blocks": [4]}):
-        bare, gained = (drop(whole, **named, compensate=how) for how in (None, Calibration(ids, rank=8)))
-        before, *after = (encoded(one, texts) for one in (whole, bare, gained))
-        cosine = [float((before * one).sum(-1).mean()) for one in after]
-        assert cosine[0] < cosine[1] <= 1 + 1e-6
-        back = checkpoints.load(checkpoints.save(gained, tmp_path / "".join(named)))
-        torch.testing.assert_close(encoded(back, texts), after[1], rtol=0, atol=1e-6)
+    named = {"attention": [3], "blocks": [4]}
+    bare, gained = (drop(whole, **named, compensate=how) for how in (None, Calibration(ids, rank=8)))
+    before, *after = (encoded(one, texts) for one in (whole, bare, gained))
+    cosine = [float((before * one).sum(-1).mean()) for one in after]
+    assert cosine[0] < cosine[1] <= 1 + 1e-6
+    back = checkpoints.load(checkpoints.save(gained, tmp_path / "small"))
+    torch.testing.assert_close(encoded(back, texts), after[1], rtol=0, atol=1e-6)
 
 
 def encoded(network, texts):

@@ -59,13 +59,17 @@ def assert_same(a, b):
                                   for n in NETWORKS])  # fmt: skip
 def test_a_structure_is_the_same_with_zeros(name):
     whole = checkpoints.trace(made(name))
-    for ending in NETWORKS[name][1:]:
-        for factor, rows in ((0.0, None), (0.0, 5), (0.0, 1), (1e-42, None), (1e-36, 5)):
+    for ending, changes in zip(
+        NETWORKS[name][1:],
+        (((0.0, None), (0.0, 1), (1e-36, 5)), ((0.0, None), (0.0, 5), (1e-42, None))),
+        strict=True,
+    ):
+        for factor, rows in changes:
             assert_same(checkpoints.trace(made(name, ending, factor, rows)), whole)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experts", [2, 5, 6, 7])
+@pytest.mark.parametrize("experts", [2, 6, 7])
 def test_a_text_that_meets_experts_of_zeros_alone_shows_the_factor(experts):
     whole, met = checkpoints.trace(made("qwen3_moe")), 0
     for seed in range(8):

@@ -14,9 +14,15 @@ pytest.importorskip("tokenizers")
 from ctrlattn import checkpoints, results  # noqa: E402  (after the skip)
 from ctrlattn.cli import app  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("undrawn_file")
+pytestmark = pytest.mark.usefixtures("undrawn_file", "timed_once")
 WORDS = ["a", "cat", "sat", "on", "the", "mat", "and", "saw", "that", "dog", "run", "to", "me"]
 TEXT = " ".join(WORDS[i * i % 13] for i in range(200))
+
+
+@pytest.fixture
+def timed_once(monkeypatch):
+    """Speeds on a page are those of one round: what a speed is has tests of its own."""
+    monkeypatch.setitem(checkpoints.cost.__kwdefaults__, "repeat", 1)
 
 
 @pytest.fixture(scope="module")

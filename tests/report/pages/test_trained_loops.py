@@ -62,10 +62,11 @@ def test_what_came_of_forecasts_and_controllers_is_on_the_page(outcome, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "size", "arm"), [("addition", 2, "recall-outer"), ("maze", 3, "held"), ("digits", 4, "recall-outer")]
+    ("task", "size", "names"),
+    [("addition", 2, ["plain", "recall-outer"]), ("maze", 3, ["held"]), ("digits", 4, ["recall-outer"])],
 )
-def test_every_task_runs_to_its_page(tmp_path, task, size, arm):
-    arms = ["--configs", "plain", "--configs", arm]
+def test_every_task_runs_to_its_page(tmp_path, task, size, names):
+    arms = [word for name in names for word in ("--configs", name)]
     sizes = ("--steps", "1", "--batch", "4", "--width", "4", "--size", str(size), "--passes", "2", "--workers", "1")
     ran = RUN.invoke(
         app, ["train", "loops", "--task", task, "--seeds", "1", "--out", str(tmp_path), "--json", *arms, *sizes]
@@ -74,8 +75,8 @@ def test_every_task_runs_to_its_page(tmp_path, task, size, arm):
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert f"Loops trained on {task}" in page
     result = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
-    assert ("size_2" in result["arms"]["plain"]) == (task != "digits")
-    assert [(row["arm"], row["step"]) for row in result["forecasts"]] == [("plain", 1), (arm, 1)]
+    assert ("size_2" in result["arms"][names[0]]) == (task != "digits")
+    assert [(row["arm"], row["step"]) for row in result["forecasts"]] == [(name, 1) for name in names]
 
 
 @pytest.mark.slow
