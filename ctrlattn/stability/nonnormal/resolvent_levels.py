@@ -44,10 +44,10 @@ def least_sigma(
     def value(position: float) -> float:
         return sigma_min(a, at(level, position, continuous))
 
-    def crossed(height: float, away: float) -> np.ndarray:
+    def crossings_of(height: float, away: float) -> np.ndarray:
         return crossings(a, level, height, continuous, away)
 
-    return _descend(value, crossed, probes, rtol, None if continuous else 2 * np.pi)
+    return _descend(value, crossings_of, probes, rtol, None if continuous else 2 * np.pi)
 
 
 def _descend(
