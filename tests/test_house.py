@@ -14,6 +14,24 @@ LONGEST_FILE = 300  # lines of code
 LONGEST_SCENE = 150  # lines of any kind: a scene is read from top to bottom
 # Nouns and letters of the field say what a value is; these say only that there is one.
 SAYS_NOTHING = {"found", "one", "kept", "drawn"}
+# In the package no value is called by what happened to it either.
+HAPPENED = {
+    "ran", "met", "handed", "taken", "swept", "crossed", "needed", "written", "called", "told", "turned", "what",
+    "about", "nothing", "stood",
+}  # fmt: skip
+# The first word of a function's docstring says what the function does. A verb that is missing here may be added.
+VERBS = {
+    "Add", "Apply", "Average", "Balance", "Begin", "Bisect", "Bound", "Bring", "Build", "Call", "Change", "Check",
+    "Choose", "Collect", "Compare", "Compute", "Continue", "Copy", "Correct", "Count", "Cut", "Decide", "Differentiate",
+    "Do", "Draw", "Drop", "End", "Estimate", "Evaluate", "Fill", "Find", "Fit", "Follow", "Forecast", "Forget",
+    "Gather", "Give", "Go", "Group", "Halve", "Hand", "Hide", "Hold", "Import", "Iterate", "Join", "Judge", "Keep",
+    "Label", "Learn", "Leave", "Let", "Limit", "Linearise", "Live", "Load", "Lock", "Make", "Map", "Mark", "Measure",
+    "Move", "Name", "Negate", "Open", "Pair", "Pass", "Plot", "Prepare", "Print", "Push", "Put", "Raise", "Read",
+    "Rearrange", "Record", "Reduce", "Remember", "Remove", "Repeat", "Replace", "Return", "Run", "Say", "Search",
+    "Send", "Set", "Shape", "Share", "Show", "Silence", "Simulate", "Solve", "Split", "Stack", "Steer", "Store",
+    "Substitute", "Sum", "Summarise", "Sweep", "Take", "Tell", "Train", "Tune", "Turn", "Undo", "Update", "Use", "Warm",
+    "Warn", "Word", "Wrap", "Write", "Yield",
+}  # fmt: skip
 
 # Modules without a test file of their own name, by the reason.
 NO_MIRROR = {
@@ -168,6 +186,32 @@ def empty_names(text: str) -> list[tuple[int, str]]:
 def test_names_say_what_a_value_is():
     assert empty_names("x = 1\nfor kept in x:\n    pass") == [(2, "kept")]
     assert breaches(sources(), empty_names) == {}
+
+
+def happened(text: str) -> list[tuple[int, str]]:
+    return [(line, name) for line, name in local_names(text) if name in HAPPENED]
+
+
+def test_no_value_of_the_package_is_called_by_what_happened_to_it():
+    assert sorted(happened("def f(written):\n    told = written")) == [(1, "written"), (2, "told")]
+    assert breaches(PACKAGE.rglob("*.py"), happened) == {}
+
+
+def is_property(node: ast.FunctionDef) -> bool:
+    return any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def openings(text: str) -> list[tuple[int, str]]:
+    """First lines of functions' docstrings that open neither with a verb nor with an equation; properties may."""
+    functions = [node for node in nodes(text) if isinstance(node, ast.FunctionDef) and not is_property(node)]
+    lines = [(node.lineno, (ast.get_docstring(node) or "Return").splitlines()[0]) for node in functions]
+    return [(number, line) for number, line in lines if line.split()[0].rstrip(",") not in VERBS and " = " not in line]
+
+
+def test_the_docstring_of_a_function_opens_with_a_verb():
+    text = 'def f():\n    """The norm."""\n\n\ndef g():\n    """Return the norm."""\n\n\ndef h():\n    """h = 2"""'
+    assert openings(text + '\n\n\n@property\ndef k():\n    """The norm."""') == [(1, "The norm.")]
+    assert breaches(PACKAGE.rglob("*.py"), openings) == {}
 
 
 def test_every_citation_can_be_opened():

@@ -191,7 +191,7 @@ def _sample(table: Mapping[str, Any]) -> Sample:
 
 
 def _flat(axes: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys of TOML are nested tables: an axis is what holds no further table and no list."""
+    """Yield (dotted name, axis) of nested tables, as TOML reads dotted keys: an axis holds no further table or list."""
     for key, value in axes.items():
         name = f"{path}.{key}" if path else str(key)
         nested = isinstance(value, Mapping) and any(

@@ -64,5 +64,5 @@ def test_a_fault_names_the_file(tmp_path):
     file.write_text("[axis]")
     with pytest.raises(InputError, match=r"sweep.toml: axis: unknown key"):
         load(file)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is a folder: give the file itself"):
         load(tmp_path)

@@ -120,8 +120,8 @@ class _Blocks:
     """Products with the diagonal blocks of a layer: of all tokens, or of few of them alone."""
 
     def __init__(self, f: LayerFunction, h: torch.Tensor) -> None:
-        self._f, self._h, self._own = f, h, _OwnTokens()
-        self._of_all = _recorded(f, h, self._own)
+        self._f, self._h, self._own_tokens = f, h, _OwnTokens()
+        self._of_all = _recorded(f, h, self._own_tokens)
         self._last = (np.zeros((len(h), 1)),) * 2
         self._few: tuple[np.ndarray, Product] | None = None
 
@@ -143,20 +143,20 @@ class _Blocks:
         """Run the layer over these tokens alone; return None where that does not give the last product of all again."""
         if not isinstance(self._f, RecalledLayer):
             return None
-        chosen = torch.as_tensor(tokens, device=self._h.device)
-        v, wanted = (whole[tokens] for whole in self._last)
+        rows = torch.as_tensor(tokens, device=self._h.device)
+        v, product_of_all = (whole[tokens] for whole in self._last)
         try:
-            alone = self._f.of_tokens(chosen, len(self._h))
-            product = _recorded(alone, self._h[chosen], _OwnTokens(chosen, self._own.seen))
-            apart = np.linalg.norm(product(v) - wanted, axis=1)
+            alone = self._f.of_tokens(rows, len(self._h))
+            product = _recorded(alone, self._h[rows], _OwnTokens(rows, self._own_tokens.keys_and_values))
+            differences = np.linalg.norm(product(v) - product_of_all, axis=1)
         except Exception:  # a layer may raise anything on other tokens than it was called with
             return None
-        return product if np.all(apart <= _ALIKE * np.linalg.norm(wanted, axis=1)) else None
+        return product if np.all(differences <= _ALIKE * np.linalg.norm(product_of_all, axis=1)) else None
 
 
-def _recorded(f: LayerFunction, h: torch.Tensor, own: "_OwnTokens") -> "Product":
+def _recorded(f: LayerFunction, h: torch.Tensor, own_tokens: "_OwnTokens") -> "Product":
     """Return the map (tokens, d) -> (tokens, d) by the recorded pass of a layer over some tokens."""
-    with own:
+    with own_tokens:
         blocks = recorded_jacobian(f, h)
 
     def product(v: np.ndarray) -> np.ndarray:
@@ -180,33 +180,34 @@ def _checked(
     v = rng.standard_normal(shape) / np.sqrt(d)
     tokens = sorted({n - 1, outermost.block, int(rng.integers(n))})
     pair = [part for part in (outermost.vector.real, outermost.vector.imag) if part.any()]
-    moved = _times(jacobian, _tangents([*tokens, *[outermost.block] * len(pair)], [*v[tokens], *pair], shape))
-    _require_triangular(tokens, moved[: len(tokens)], product(v), outermost)
-    return _error_of(outermost, moved[len(tokens) :]), len(moved)
+    products = _times(jacobian, _tangents([*tokens, *[outermost.block] * len(pair)], [*v[tokens], *pair], shape))
+    _require_triangular(tokens, products[: len(tokens)], product(v), outermost)
+    return _error_of(outermost, products[len(tokens) :]), len(products)
 
 
 def _require_triangular(
-    tokens: Sequence[int], moved: np.ndarray, diagonal: np.ndarray, outermost: "BlockRadius"
+    tokens: Sequence[int], products: np.ndarray, diagonal: np.ndarray, outermost: "BlockRadius"
 ) -> None:
     """Raise ArithmeticError unless the whole Jacobian has these blocks on its diagonal, and nothing above them.
 
-    `moved` is what the Jacobian makes of a vector at each of the tokens. `diagonal` is what the blocks make of all
+    `products` is what the Jacobian makes of a vector at each of the tokens. `diagonal` is what the blocks make of all
     those vectors with all tokens at once, as in the first steps.
     """
-    for token, whole in zip(tokens, moved, strict=True):
+    for token, whole in zip(tokens, products, strict=True):
         above = float(np.abs(whole[:token]).max(initial=0.0))
-        apart = float(np.linalg.norm(whole[token] - diagonal[token]))
-        if max(above, apart) > _TOLERANCE * max(abs(outermost.value), float(np.linalg.norm(whole[token]))):
+        difference = float(np.linalg.norm(whole[token] - diagonal[token]))
+        if max(above, difference) > _TOLERANCE * max(abs(outermost.value), float(np.linalg.norm(whole[token]))):
             raise ArithmeticError(
                 f"what mixes the tokens of this layer is not causal attention alone: at token {token}, the whole "
-                f"Jacobian differs from the diagonal block by {apart:.2g}, and from 0 in earlier tokens by {above:.2g}"
+                f"Jacobian differs from the diagonal block by {difference:.2g}, and from 0 in earlier tokens by "
+                f"{above:.2g}"
             )
 
 
-def _error_of(outermost: "BlockRadius", moved: np.ndarray) -> float:
+def _error_of(outermost: "BlockRadius", products: np.ndarray) -> float:
     """Return |J v - lambda v| in the rows of the token of an eigenpair, from J of its parts that are not zero."""
-    own = iter(moved[:, outermost.block])
-    real, imaginary = (next(own) if part.any() else part for part in (outermost.vector.real, outermost.vector.imag))
+    parts = iter(products[:, outermost.block])
+    real, imaginary = (next(parts) if part.any() else part for part in (outermost.vector.real, outermost.vector.imag))
     return float(np.linalg.norm(real + 1j * imaginary - outermost.value * outermost.vector))
 
 
@@ -231,15 +232,15 @@ class _OwnTokens(TorchFunctionMode):
     """Inside it, the derivative of attention reaches no token but the one that attends.
 
     With `tokens` the pass runs over these tokens alone, and they attend to the keys and values that a pass over all
-    tokens has `seen`.
+    tokens has recorded.
     """
 
     def __init__(
-        self, tokens: torch.Tensor | None = None, seen: Sequence[tuple[torch.Tensor, torch.Tensor]] = ()
+        self, tokens: torch.Tensor | None = None, keys_and_values: Sequence[tuple[torch.Tensor, torch.Tensor]] = ()
     ) -> None:
         super().__init__()
-        self._tokens, self._before = tokens, iter(seen)
-        self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._tokens, self._before = tokens, iter(keys_and_values)
+        self.keys_and_values: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is scaled_dot_product_attention:
@@ -260,20 +261,20 @@ class _OwnTokens(TorchFunctionMode):
         """Return softmax(q k')v; its derivative in row i reaches q_i, k_i and v_i alone. The arguments are torch's."""
         if q.shape[-2] != k.shape[-2]:
             raise ArithmeticError(f"{q.shape[-2]} queries read {k.shape[-2]} keys: there is no own token of each")
-        self.seen.append((k.detach(), v.detach()))
-        others, values = self.seen[-1] if self._tokens is None else next(self._before)
+        self.keys_and_values.append((k.detach(), v.detach()))
+        others, values = self.keys_and_values[-1] if self._tokens is None else next(self._before)
         groups = q.shape[-3] // k.shape[-3] if enable_gqa else 1
         k, v, others, values = (t.repeat_interleave(groups, -3) for t in (k, v, others, values))
         n = others.shape[-2]
         rows = slice(None) if self._tokens is None else self._tokens
-        own = torch.eye(n, dtype=q.dtype, device=q.device)[rows]
+        diagonal = torch.eye(n, dtype=q.dtype, device=q.device)[rows]
         c = q.shape[-1] ** -0.5 if scale is None else scale
         # What is added is zero: it brings the derivative alone.
-        scores = c * (q @ others.mT) + (c * (q.detach() * (k - k.detach())).sum(-1))[..., None] * own
+        scores = c * (q @ others.mT) + (c * (q.detach() * (k - k.detach())).sum(-1))[..., None] * diagonal
         if is_causal:
             attn_mask = torch.ones(n, n, dtype=torch.bool, device=q.device).tril()[rows]
         if attn_mask is not None:
             is_bool = attn_mask.dtype == torch.bool
             scores = scores.masked_fill(~attn_mask, -torch.inf) if is_bool else scores + attn_mask
         a = scores.softmax(-1)
-        return a @ values + (a.detach() * own).sum(-1)[..., None] * (v - v.detach())
+        return a @ values + (a.detach() * diagonal).sum(-1)[..., None] * (v - v.detach())

@@ -102,19 +102,19 @@ def trained(
 
     def make() -> dict[str, Any]:
         run, states = fit_loop(settings, progress, device)
-        said = [forecast(copied(network, state), settings, progress) for state in states]
-        if said:
-            said[-1]["tuned"] = tuned_law(said[-1], settings.trained_passes)
+        forecasts = [forecast(copied(network, state), settings, progress) for state in states]
+        if forecasts:
+            forecasts[-1]["tuned"] = tuned_law(forecasts[-1], settings.trained_passes)
             with atomic(file) as path:
                 save_file({f"{k}.{name}": w for k, state in enumerate(states) for name, w in state.items()}, str(path))
-        return {**run, "forecasts": said, "weights": _digests(states)}
+        return {**run, "forecasts": forecasts, "weights": _digests(states)}
 
     run = stored(runs, _name(settings), {**_identity(settings), "plan": plan}, make, progress)
     if run["weights"] == _digests(_states(file, len(run["marks"]))):
         return run
     progress(f"{file.name} is missing or damaged: it is trained again", 0, 1)
-    again = json_ready(make())
-    if again["weights"] != run["weights"]:
+    retrained = json_ready(make())
+    if retrained["weights"] != run["weights"]:
         raise InputError(
             f"{runs}: {_name(settings)} was trained elsewhere, and other weights came out here: remove its file"
         )
@@ -171,9 +171,11 @@ def _forecasts(made: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return one row for each arm, seed and mark: what was measured, and what each rule says."""
     rows = []
     for run in made:
-        for step, said in zip(run["marks"], run["forecasts"], strict=True):
+        for step, values in zip(run["marks"], run["forecasts"], strict=True):
             of = {name: run["settings"][name] for name in ("arm", "seed")}
-            rows.append({**of, "step": step, **{key: said[key] for key in said if key not in ("eigenvalues", "tuned")}})
+            rows.append(
+                {**of, "step": step, **{key: values[key] for key in values if key not in ("eigenvalues", "tuned")}}
+            )
     return rows
 
 

@@ -20,16 +20,16 @@ def scores_of(run: Mapping[str, Any], end: Mapping[str, Any], passes: int) -> di
             ("accuracy", "accuracy_2", "accuracy_4", "accuracy_8", "residual", "residual_8", "radius", "rest",
              "exponent", "basin"), math.nan,
         )  # fmt: skip
-    sizes, said = end["marks"][-1]["sizes"], run["forecasts"][-1]
-    own = sizes["1"]
-    rest = [value for value in said["rest"] if value is not None]
+    sizes, forecast = end["marks"][-1]["sizes"], run["forecasts"][-1]
+    trained_size = sizes["1"]
+    rest = [value for value in forecast["rest"] if value is not None]
     return {
-        "accuracy": own["accuracy"][passes],
-        **{f"accuracy_{k}": own["accuracy"][k * passes] for k in (2, 4, 8)},
+        "accuracy": trained_size["accuracy"][passes],
+        **{f"accuracy_{k}": trained_size["accuracy"][k * passes] for k in (2, 4, 8)},
         **{f"size_{k}": sizes[k]["accuracy"][int(k) * passes] for k in sizes if k != "1"},
-        "residual": own["residual"][passes],
-        "residual_8": own["residual"][8 * passes],
-        "radius": _median(said["radius"]),
+        "residual": trained_size["residual"][passes],
+        "residual_8": trained_size["residual"][8 * passes],
+        "radius": _median(forecast["radius"]),
         "rest": _median(rest),
         "exponent": _number(end["motion"]["exponent"]),
         "basin": 0.0 if end["motion"]["basin"] is None else end["motion"]["basin"][-1],
@@ -57,16 +57,16 @@ def score_of(outcomes: Sequence[Mapping[str, Any]], rule: str) -> dict[str, Any]
     >>> result["all"]["counts"], result["last"]["right"]
     ([1, 1, 2, 0], 0.75)
     """
-    judged = [row for row in outcomes if row["collapsed"] is not None and row["collapse"][rule] is not None]
+    with_forecast = [row for row in outcomes if row["collapsed"] is not None and row["collapse"][rule] is not None]
     last: dict[tuple[Any, Any], Mapping[str, Any]] = {}
-    for row in judged:
+    for row in with_forecast:
         last[row["arm"], row["seed"]] = row
-    return {"all": _table(judged, rule), "last": _table(list(last.values()), rule)}
+    return {"all": _table(with_forecast, rule), "last": _table(list(last.values()), rule)}
 
 
 def _table(rows: Sequence[Mapping[str, Any]], rule: str) -> dict[str, Any]:
     pairs = [(bool(row["collapse"][rule]), bool(row["collapsed"])) for row in rows]
-    both, said = sum(a and b for a, b in pairs), sum(a and not b for a, b in pairs)
+    both, false_alarms = sum(a and b for a, b in pairs), sum(a and not b for a, b in pairs)
     neither, missed = sum(not a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
     n, right = len(pairs), both + neither
     if n == 0:
@@ -74,9 +74,9 @@ def _table(rows: Sequence[Mapping[str, Any]], rule: str) -> dict[str, Any]:
     from scipy import stats  # processes that train score nothing
 
     interval = stats.binomtest(right, n).proportion_ci(method="exact")
-    p = float(stats.fisher_exact([[both, said], [missed, neither]], alternative="greater").pvalue)
+    p = float(stats.fisher_exact([[both, false_alarms], [missed, neither]], alternative="greater").pvalue)
     return {
-        "counts": [both, said, neither, missed],  # right alarm, false alarm, right silence, missed
+        "counts": [both, false_alarms, neither, missed],  # right alarm, false alarm, right silence, missed
         "n": n, "right": right / n, "low": float(interval.low), "high": float(interval.high), "p": p,
     }  # fmt: skip
 
@@ -90,14 +90,14 @@ def rescue_table(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], p
     for run, end in pairs:
         if not end["marks"] or not end["rescued"] or not end["marks"][-1]["collapsed"]:
             continue
-        own, law = end["marks"][-1]["sizes"]["1"]["accuracy"], run["forecasts"][-1]["tuned"]
+        plain, law = end["marks"][-1]["sizes"]["1"]["accuracy"], run["forecasts"][-1]["tuned"]
         rows.append(
             {
                 "arm": run["settings"]["arm"],
                 "seed": run["settings"]["seed"],
                 "law": law,
-                "stopped": own[passes],
-                "plain": own[8 * passes],
+                "stopped": plain[passes],
+                "plain": plain[8 * passes],
                 **{name: curve[8 * passes] for name, curve in end["rescued"].items()},
                 **{f"least {name}": min(curve[passes:]) for name, curve in end["rescued"].items() if "from T" in name},
             }

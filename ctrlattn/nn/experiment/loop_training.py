@@ -174,9 +174,9 @@ def hold_stable(network: LoopedNetwork, inputs: torch.Tensor, passes: int) -> No
         with torch.no_grad():
             h = iterate(step, start, passes, network.law.controller, network.law.recall, record="last").state
         values.append(spectrum(step, h).eigenvalues)
-    everything = np.concatenate(values)
-    recall = _BEYOND * odd_number_limit(everything).recall
-    gains = stable_gains(None, everything, recall)
+    eigenvalues = np.concatenate(values)
+    recall = _BEYOND * odd_number_limit(eigenvalues).recall
+    gains = stable_gains(None, eigenvalues, recall)
     if gains:
         network.hold_law(min(1.0, _INSIDE * gains[0][1]), recall)
 

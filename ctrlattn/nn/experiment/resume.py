@@ -101,7 +101,7 @@ def _read(file: Path, progress: Progress) -> dict[str, Any]:
 
 
 def _same(earlier: dict[str, Any], identity: dict[str, Any]) -> bool:
-    """A setting that an earlier version did not have yet had the value that is now the default."""
+    """Tell whether the settings are the same; one that an earlier version did not have had the default of now."""
     defaults = asdict(RunSettings("", 0))
     return {**defaults, **earlier.get("settings", {})} == {**defaults, **identity}
 

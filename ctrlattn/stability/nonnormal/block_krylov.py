@@ -167,9 +167,9 @@ def _span(projected: np.ndarray, m: int, d: int) -> tuple[np.ndarray, np.ndarray
 
 def _chosen(basis: np.ndarray, blocks: np.ndarray, m: int) -> np.ndarray:
     """Return the m directions of these blocks, with room for as many as before."""
-    chosen = np.empty((len(blocks), *basis.shape[1:]))
-    chosen[:, :m] = basis[blocks, :m]
-    return chosen
+    directions = np.empty((len(blocks), *basis.shape[1:]))
+    directions[:, :m] = basis[blocks, :m]
+    return directions
 
 
 def _orthogonal(w: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
