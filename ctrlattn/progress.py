@@ -4,6 +4,7 @@ Work that nobody asked for, such as compiling at a first use, has no caller to r
 """
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,6 +17,38 @@ def silent(step: str, done: int, total: int) -> None:
 
     >>> silent("fitting", 1, 3)
     """
+
+
+def seldom(progress: Progress, first: float = 1.0, then: float = 0.1) -> Progress:
+    """Make a progress that says only what somebody can read: of work that ends within a second it says nothing.
+
+    Parameters
+    ----------
+    progress : Progress
+        It is told.
+    first, then : float
+        Seconds from now until it is told first, and between two of its steps. If it is told at all, it hears the end.
+
+    Examples
+    --------
+    >>> lasting, brief = (seldom(print, first) for first in (0.0, 60.0))
+    >>> for tell in (lasting, brief):
+    ...     tell("fitting", 1, 3)
+    ...     tell("fitting", 2, 3)
+    ...     tell("fitting", 3, 3)
+    fitting 1 3
+    fitting 3 3
+    """
+    due, told = time.monotonic() + first, False
+
+    def tell(step: str, done: int, total: int) -> None:
+        nonlocal due, told
+        now = time.monotonic()
+        if now >= due or (told and done == total):
+            due, told = now + then, True
+            progress(step, done, total)
+
+    return tell
 
 
 def _on_a_terminal(text: str) -> None:

@@ -3,7 +3,7 @@
 import io
 import sys
 
-from ctrlattn.progress import notice, noticed_by, silent
+from ctrlattn.progress import notice, noticed_by, seldom, silent
 
 
 class Terminal(io.StringIO):
@@ -33,3 +33,16 @@ def test_a_block_hears_its_notices_and_those_of_no_other():
             notice("first")
         notice("second")
     assert (outer, inner) == (["second"], ["first"])
+
+
+def test_work_that_lasts_is_told_now_and_then_and_at_its_end(monkeypatch):
+    now, heard = [0.0], []
+    monkeypatch.setattr("ctrlattn.progress.time.monotonic", lambda: now[0])
+    tell = seldom(lambda *step: heard.append((now[0], *step)), first=1.0, then=0.5)
+    for i in range(1, 11):
+        now[0] = 0.25 * i
+        tell("reading", i, 10)
+    assert heard == [(at, "reading", round(4 * at), 10) for at in (1.0, 1.5, 2.0, 2.5)]
+    heard.clear()
+    tell("reading", 10, 10)  # within the half second, and the end
+    assert len(heard) == 1

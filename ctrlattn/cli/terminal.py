@@ -26,7 +26,7 @@ import typer
 from ctrlattn import __version__
 from ctrlattn.errors import InputError
 from ctrlattn.files import claims, utf8
-from ctrlattn.progress import noticed_by
+from ctrlattn.progress import noticed_by, seldom
 
 _DEVICE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE}
 
@@ -280,16 +280,11 @@ def described(source: str, allow_download: bool) -> Any:
 
 def load_checkpoint(description: Any, **options: Any) -> Any:
     """Load by `checkpoints.load` what was described, after a line on stderr."""
-    from ctrlattn import checkpoints
+    from ctrlattn.checkpoints.network.load import loaded
 
     tokenizer = description.loaded_tokenizer  # what is wrong with the configuration is told before the line
     say(f"loading {description.source}")
-    return checkpoints.load(
-        description.source,
-        tokenizer=tokenizer,
-        allow_download=description.allow_download,
-        **options,
-    )
+    return loaded(description, tokenizer=tokenizer, progress=seldom(_show_to_a_person), **options)
 
 
 def load_with_content(description: Any, **options: Any) -> tuple[Any, str]:
@@ -298,7 +293,7 @@ def load_with_content(description: Any, **options: Any) -> tuple[Any, str]:
 
     _ = description.loaded_tokenizer  # as above
     say(f"loading {description.source}")
-    return content.load_with_content(description, **options)
+    return content.load_with_content(description, progress=seldom(_show_to_a_person), **options)
 
 
 def require_one_recording(
@@ -417,8 +412,19 @@ def say(text: str) -> None:
 
 def _say_to_a_person(text: str) -> None:
     """Call `say` where somebody waits: on a terminal, or with --verbose, which asks for all; other logs do not wait."""
-    if sys.stderr.isatty() or _VOLUME.get() == "verbose":
+    if _is_waited_for():
         say(text)
+
+
+def _show_to_a_person(step: str, done: int, total: int) -> None:
+    """Call `show_progress` where somebody waits."""
+    if _is_waited_for():
+        show_progress(step, done, total)
+
+
+def _is_waited_for() -> bool:
+    """Return whether there is a terminal, or all was asked for."""
+    return sys.stderr.isatty() or _VOLUME.get() == "verbose"
 
 
 @contextmanager

@@ -13,14 +13,17 @@ from ctrlattn import __version__
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.describe import Description
 from ctrlattn.checkpoints.network.headers import WEIGHTS, shards
-from ctrlattn.checkpoints.network.load import load
+from ctrlattn.checkpoints.network.load import loaded
 from ctrlattn.checkpoints.network.on_disk import files_read, opened
 from ctrlattn.identity import FilesDigest, digest, of_files, of_network
+from ctrlattn.progress import Progress
 
 _WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack"}
 
 
-def load_with_content(description: Description, **options: Any) -> tuple[Checkpoint, str]:
+def load_with_content(
+    description: Description, progress: Progress | None = None, **options: Any
+) -> tuple[Checkpoint, str]:
     """Call `load` on what was described, and return its checkpoint with the digest of what was loaded.
 
     The digest is of every byte of the weights and of config.json, of the options, and of the versions of ctrlattn,
@@ -31,13 +34,13 @@ def load_with_content(description: Description, **options: Any) -> tuple[Checkpo
     InputError
         As `load`; a file was changed while it was loaded.
     """
-    arguments = {"tokenizer": description.loaded_tokenizer, "allow_download": description.allow_download, **options}
+    given = {"tokenizer": description.loaded_tokenizer, "progress": progress, **options}
     files = files_of(description)
     if files is None:
-        checkpoint = load(description.source, **arguments)
+        checkpoint = loaded(description, **given)
         return checkpoint, of_network(checkpoint.model)
     with FilesDigest(files) as hashing:
-        checkpoint = load(description.source, **arguments)
+        checkpoint = loaded(description, **given)
         kind = type(checkpoint.model).__name__
         return checkpoint, digest(hashing.digest(), [file.name for file in files], kind, options, _versions())
 

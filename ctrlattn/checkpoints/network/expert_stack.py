@@ -1,7 +1,7 @@
 """A stack of experts, (experts, rows, columns), whose members are read from their file when they are asked for.
 
 A token takes a few experts of a layer, and transformers' plain loop over them asks for one after the other. Whatever
-else is done with the stack reads it as a whole.
+else is done with the stack reads it as a whole. A table of words is such a stack as well, whose members are rows.
 """
 
 from collections.abc import Callable
@@ -18,10 +18,10 @@ class ExpertStack:
 
     Parameters
     ----------
-    shape : (experts, rows, columns)
-    member : callable (i) -> (rows, columns)
+    shape : (experts, rows, columns), or (words, columns)
+    member : callable (i) -> (rows, columns), or (columns,)
         It reads expert i.
-    whole : callable () -> (experts, rows, columns)
+    whole : callable () -> tensor of this shape
         It reads all of them.
 
     Examples
@@ -32,16 +32,23 @@ class ExpertStack:
     ([[8.0, 9.0], [10.0, 11.0]], 66.0)
     """
 
-    dtype, device, ndim = torch.float32, torch.device("cpu"), 3
-    brings = (ndim, dtype)  # what a trace compares of weights
+    dtype, device = torch.float32, torch.device("cpu")
 
     def __init__(self, shape: tuple[int, ...], member: Callable[[int], torch.Tensor], whole: _Read) -> None:
         self.shape, self._member, self._whole = torch.Size(shape), member, whole
+        self.ndim = len(shape)
+
+    @property
+    def brings(self) -> tuple[int, torch.dtype]:
+        """Return what a trace compares of weights."""
+        return self.ndim, self.dtype
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, place: Any) -> torch.Tensor:
+        if isinstance(place, tuple) and place and type(place[0]) is int:
+            return self[place[0]][place[1:]]
         number = isinstance(place, torch.Tensor) and place.ndim == 0 and not place.is_floating_point()
         if type(place) is int or (number and place.dtype != torch.bool):
             i = int(place)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ctrlattn.checkpoints.network.headers import GGUFHeader, ItemCount, Place, gguf_header, require_alike
+from ctrlattn.progress import Progress, silent
 
 _WORDS = {f"tokenizer.ggml.{name}" for name in ("tokens", "scores", "token_type", "merges")}
 _GROUP = 1 << 16  # bytes of a weight that gguf is given at once: what it makes of them stays near the processor
@@ -99,7 +100,7 @@ def tokenizer(path: Path, described: Configuration | None = None) -> Any | None:
 
 
 def network(
-    path: Path, cls: Any, described: Configuration | None = None, **options: Any
+    path: Path, cls: Any, described: Configuration | None = None, progress: Progress = silent, **options: Any
 ) -> tuple[Any, dict[str, Any]] | None:
     """Return (the network, what transformers says of its loading), as `cls.from_pretrained` gives them."""
     described = described or configuration(path)
@@ -119,7 +120,7 @@ def network(
     model, info = type(empty).from_pretrained(
         None,
         config=config,
-        state_dict=_weights(header, processor, names, options["dtype"]),
+        state_dict=_weights(header, processor, names, options["dtype"], progress),
         output_loading_info=True,
         ignore_mismatched_sizes=True,
         **options,
@@ -207,18 +208,22 @@ class GGUFStore:
         return torch.cat(parts)
 
 
-def _weights(header: GGUFHeader, processor: Any, names: dict[str, str], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+def _weights(
+    header: GGUFHeader, processor: Any, names: dict[str, str], dtype: torch.dtype, progress: Progress = silent
+) -> dict[str, torch.Tensor]:
     """Map name in the network -> weight, dequantised one after the other."""
     from gguf import dequantize
 
     # Slices of a memmap cost more than those of an array.
     data = {file: np.memmap(file, mode="r", dtype=np.uint8).view(np.ndarray) for file in _files(header)}
     parsed: dict[str, Any] = {"config": processor.config, "tensors": {}}  # experts are put together there
-    for name, place in header.places.items():
+    for i, (name, place) in enumerate(header.places.items()):
+        progress("dequantising weights", i, len(header.places))
         whole = dequantize(_blocks(data[place.path], place), _kind(place)).reshape(place.shape)
         made = processor.process(weights=whole, name=name, tensor_key_mapping=names, parsed_parameters=parsed)
         if made.name in names:
             parsed["tensors"][names[made.name]] = torch.from_numpy(np.copy(made.weights)).to(dtype)
+    progress("dequantising weights", len(header.places), len(header.places))
     weights: dict[str, torch.Tensor] = parsed["tensors"]
     return weights
 

@@ -21,6 +21,7 @@ from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.checkpoints.trace.eager import supported
 from ctrlattn.checkpoints.trace.wrapped import Inside, network_in, require_same
 from ctrlattn.errors import InputError, require_flag
+from ctrlattn.progress import Progress, silent
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _ATTENTION = ("eager", "sdpa")
@@ -37,6 +38,7 @@ def load(
     attention: str = "eager",
     inputs: dict[str, Any] | None = None,
     device: str = "cpu",
+    progress: Progress | None = None,
 ) -> Checkpoint:
     """Load a transformers checkpoint for analysis.
 
@@ -72,6 +74,8 @@ def load(
     device : str
         Where a source on disk runs, such as "cuda:1"; it is read, and traced where it has no row, on the cpu. A model
         object stays where it is.
+    progress : callable (step, done, total), optional
+        It is told of each weight of a GGUF file that is dequantised.
 
     Returns
     -------
@@ -93,21 +97,49 @@ def load(
     ctrlattn.InputError: no/such/directory: no such directory...
     """
     allow_download = require_flag("allow_download", allow_download)
-    if attention not in _ATTENTION:
-        raise InputError(f"attention must be {' or '.join(_ATTENTION)}, got {attention!r}")
+    _require_attention(attention)
     inside = network_in(source)
     if inside is not None:
         return _from_model(inside, tokenizer, family, attention, inputs, wrapped=inside.model is not source)
+    options: dict[str, Any] = {"dtype": dtype, "attention": attention, "inputs": inputs, "device": device}
+    _require_options(**options)
+    description = describe(source, gguf_file=gguf_file, family=family, allow_download=allow_download)
+    return loaded(description, tokenizer=tokenizer, family=family, progress=progress, **options)
+
+
+def _require_attention(attention: str) -> None:
+    if attention not in _ATTENTION:
+        raise InputError(f"attention must be {' or '.join(_ATTENTION)}, got {attention!r}")
+
+
+def _require_options(dtype: str, attention: str, device: str, **_: Any) -> None:
+    """Raise InputError for what can be judged before a file is opened."""
+    _require_attention(attention)
     if dtype not in _DTYPES:
         raise InputError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
-    place = devices.device(device)
-    description = describe(source, gguf_file=gguf_file, family=family, allow_download=allow_download)
+    devices.device(device)
+
+
+def loaded(
+    description: Description,
+    *,
+    tokenizer: Any | None = None,
+    family: Family | None = None,
+    dtype: str = "float32",
+    attention: str = "eager",
+    inputs: dict[str, Any] | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Checkpoint:
+    """Apply `load` to what was described: what the headers say, and the configuration, are not made a second time."""
+    _require_options(dtype, attention, device)
+    source, place = description.source, devices.device(device)
     if description.gguf is None and is_changed(description.folder):
         options: dict[str, Any] = {"dtype": _DTYPES[dtype], "attention": attention}
         with foreign(source):
             changed = open_changed(description.folder, tokenizer=tokenizer, family=family, **options)
         return _moved(_given(changed, family, inputs), place)
-    model = _from_pretrained(description, allow_download, _DTYPES[dtype], attention)
+    model = _from_pretrained(description, _DTYPES[dtype], attention, progress or silent)
     name = description.name if description.gguf is None else f"{description.name}/{description.gguf}"
     network = _known(model, tokenizer or description.loaded_tokenizer, family, name, inputs)
     return _moved(replace(network, stored=getattr(description.config, "dtype", None)), place)
@@ -148,7 +180,7 @@ def _known(
     row = family or FAMILIES.get(name) or traced_in(getattr(model.config, KEY, None) or {})
     if row is not None:
         return _given(Checkpoint(model.eval(), tokenizer, row, source), family, inputs)
-    _in_one_piece(model)
+    in_one_piece(model)
     _require_finite(model)
     return Checkpoint(model.eval(), tokenizer, Traced(name, proved(model, inputs)), source)
 
@@ -176,12 +208,12 @@ def _fitting(checkpoint: Checkpoint) -> Checkpoint:
     """Return the checkpoint, once its family fits and its weights are numbers."""
     if not checkpoint.sublayers():
         raise InputError("the network has no layer")
-    _in_one_piece(checkpoint.model)
+    in_one_piece(checkpoint.model)
     _require_finite(checkpoint.model)
     return checkpoint
 
 
-def _in_one_piece(model: Any) -> None:
+def in_one_piece(model: Any) -> None:
     """Let an MLP read all tokens at once: in chunks it would show and replace its signals piece by piece.
 
     What the network computes stays the same; `chunk_size_feed_forward` only spares memory.
@@ -211,34 +243,35 @@ def _finite(weight: torch.Tensor) -> bool:
     return all(bool(torch.isfinite(value)) for value in extremes)
 
 
-def _from_pretrained(description: Description, allow_download: bool, dtype: torch.dtype, attention: str) -> Any:
+def _from_pretrained(description: Description, dtype: torch.dtype, attention: str, progress: Progress) -> Any:
     name, gguf = description.name, description.gguf
     import transformers
 
-    loader = _loader(description)
-    architecture = getattr(transformers, description.architecture, loader)
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": supported(architecture, attention)}
+    cls = loader(description)
+    own = getattr(transformers, description.architecture, cls)
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": supported(own, attention)}
     with foreign(description.source):
         if description.shapes is not None:
-            _require_sizes(description, _unallocated(loader, description.config))
-        config = description.gguf_configuration
-        result = None if config is None else read_gguf(Path(description.folder) / str(gguf), loader, config, **options)
-        if gguf is not None and result is None:
-            _require_amount(description, loader, gguf)
+            _require_sizes(description, _unallocated(cls, description.config))
+        made = description.gguf_configuration
+        path = Path(description.folder) / str(gguf)
+        read = None if made is None else read_gguf(path, cls, made, progress, **options)
+        if gguf is not None and read is None:
+            _require_amount(description, cls, gguf)
         if description.config is not None:
             options["config"] = description.config
-        model, info = result or loader.from_pretrained(
+        model, info = read or cls.from_pretrained(
             name,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             **options,
-            **where(gguf, allow_download=allow_download),
+            **where(gguf, allow_download=description.allow_download),
         )
     _complete(description.source, info)
     return model.eval()
 
 
-def _loader(description: Description) -> Any:
+def loader(description: Description) -> Any:
     """Return the class that reads the weights: with its head where it predicts the next token."""
     import transformers
 
@@ -256,9 +289,9 @@ def _loader(description: Description) -> Any:
     return transformers.AutoModelForCausalLM if causal and not description.headless else transformers.AutoModel
 
 
-def _unallocated(loader: Any, config: Any) -> Any:
+def _unallocated(cls: Any, config: Any) -> Any:
     """Make the network of a configuration, whose weights have shapes and no data."""
-    build = loader.from_config if hasattr(loader, "from_config") else loader
+    build = cls.from_config if hasattr(cls, "from_config") else cls
     with torch.device("meta"):
         return build(config)
 
@@ -288,7 +321,7 @@ def _require_enough(source: str, empty: Any, shapes: list[tuple[int, ...]]) -> N
         )
 
 
-def _require_amount(description: Description, loader: Any, gguf: str) -> None:
+def _require_amount(description: Description, cls: Any, gguf: str) -> None:
     """Apply `_require_enough` to a GGUF file left to transformers, which has its own names for the weights."""
     import transformers
 
@@ -298,7 +331,7 @@ def _require_amount(description: Description, loader: Any, gguf: str) -> None:
                          "with llama-gguf-split --merge")  # fmt: skip
     places = header.places.values()
     config = transformers.AutoConfig.from_pretrained(description.name, **where(gguf))
-    _require_enough(description.source, _unallocated(loader, config), [place.shape for place in places])
+    _require_enough(description.source, _unallocated(cls, config), [place.shape for place in places])
 
 
 def _complete(source: str, info: dict[str, Any]) -> None:

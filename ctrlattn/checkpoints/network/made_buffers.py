@@ -25,21 +25,22 @@ def stored_buffers(model: Any) -> dict[str, torch.Size]:
 def fill_buffers(model: Any) -> None:
     """Give the buffers that no file holds their numbers, in place; they are those on torch's device "meta".
 
+    One in memory was made with its numbers, and stays as it is; one that a file holds is read there, whatever its type.
+
     Raises
     ------
     InputError
-        The rule of transformers does not fill one, or one that a file holds is not of float32.
+        The rule of transformers does not fill one.
     """
-    made, wrong = [], []
-    for path, module in model.named_modules():
-        for name, buffer in module._buffers.items():
-            if buffer is not None and buffer.is_meta and name in module._non_persistent_buffers_set:
-                made.append((path, name, buffer))
-            elif buffer is not None and buffer.dtype != torch.float32:
-                wrong.append(f"{path}.{name}")
+    made = [
+        (path, name, buffer)
+        for path, module in model.named_modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and buffer.is_meta and name in module._non_persistent_buffers_set
+    ]
     from_zeros, from_ones = (_filled(model, made, start) for start in (0, 1))
     pairs = zip(made, from_zeros, from_ones, strict=True)
-    wrong += [f"{path}.{name}" for (path, name, _), a, b in pairs if not torch.equal(a, b)]
+    wrong = [f"{path}.{name}" for (path, name, _), a, b in pairs if not torch.equal(a, b)]
     if wrong:
         raise InputError(f"the numbers {wrong[0]} are neither a weight nor made of the configuration")
 
@@ -56,5 +57,12 @@ def _filled(model: Any, made: list[tuple[str, str, torch.Tensor]], start: int) -
         asked |= dict.fromkeys(".".join(parts[:end]) for end in range(len(parts), -1, -1))
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # some rules draw numbers for weights, which are not used
         for path in sorted(asked, key=lambda path: -path.count(".") - bool(path)):
-            model._init_weights(model.get_submodule(path))
+            _owner(model, path)._init_weights(model.get_submodule(path))
     return [model.get_submodule(path)._buffers[name] for path, name, _ in made]
+
+
+def _owner(model: Any, path: str) -> Any:
+    """Return the network whose rule a module follows: the innermost around it, where one stands inside another."""
+    parts = path.split(".") if path else []
+    around = (model.get_submodule(".".join(parts[:end])) for end in range(len(parts), -1, -1))
+    return next(module for module in around if hasattr(module, "_init_weights"))

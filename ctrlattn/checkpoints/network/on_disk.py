@@ -1,18 +1,17 @@
 """A network whose weights stay in their file: each layer reads its own when it is called, and gives them back.
 
 The network is built without memory (torch's device "meta"). Hooks on every layer fill it before a call and empty it
-behind, so that whatever watches a pass works as on a loaded network. An embedding reads the rows of the text, and a
-stack of experts in safetensors those that a token takes, one at a time. A network without a row in the table of
-families is traced in the same way. Experts that a file has one by one become the stacks that transformers makes of
-them.
+behind, so that whatever watches a pass works as on a loaded network. Of an embedding the rows of the text are read, and
+of experts in safetensors those that a token takes, one at a time. A network without a row in the table of families is
+traced in the same way. Weights that a file has under other names, or in other pieces, become those of the network as
+transformers makes them.
 """
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -21,20 +20,19 @@ from ctrlattn.checkpoints.network.describe import Description, describe
 from ctrlattn.checkpoints.network.expert_stack import ExpertStack, stacks_of
 from ctrlattn.checkpoints.network.foreign import foreign
 from ctrlattn.checkpoints.network.gguf import GGUFStore
-from ctrlattn.checkpoints.network.headers import safetensors_header, shards
+from ctrlattn.checkpoints.network.headers import shards
+from ctrlattn.checkpoints.network.load import in_one_piece, loader
 from ctrlattn.checkpoints.network.made_buffers import fill_buffers, stored_buffers
-from ctrlattn.checkpoints.network.own_pages import OwnPages
 from ctrlattn.checkpoints.network.proved import proved
 from ctrlattn.checkpoints.network.save import is_changed
+from ctrlattn.checkpoints.network.stored_weights import StoredWeights
 from ctrlattn.checkpoints.network.traced_family import Traced
+from ctrlattn.checkpoints.trace.eager import supported
 from ctrlattn.errors import InputError
 
 _WHOLE = "load it as a whole, with checkpoints.load"
 _FILL = "_ctrlattn_fill"
 _INDEX = "model.safetensors.index.json"
-_AT_ONCE = 1 << 26  # numbers that are read of a file before it is opened again
-_MIXTRAL = {"block_sparse_moe": "mlp", "w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
-_EXPERTS = re.compile(r"(.*\.experts)\.(gate_up_proj|down_proj)")
 
 
 class _Store(Protocol):
@@ -50,10 +48,10 @@ class _Store(Protocol):
 def on_disk(source: Any, *, tokenizer: Any | None = None, attention: str = "eager") -> Checkpoint:
     """Open a checkpoint for analysis with the weights of one layer at a time in memory, float32.
 
-    It has no head: it gives the stream, not the next token. A pass reads every weight once. What watches passes (`tap`,
-    `summaries`, `importance`, `feedback_profile`) works on it, and gives the numbers of a loaded network; what changes
-    weights, or saves them, does not. A network without a row in the table of families is traced, which takes passes on
-    eight tokens.
+    It has no head: it gives the stream, neither the next token nor a class. A pass reads every weight once. What
+    watches passes (`tap`, `summaries`, `importance`, `feedback_profile`) works on it, and gives the numbers of a loaded
+    network; what changes weights, or saves them, does not. A network without a row in the table of families is traced,
+    which takes passes on eight tokens or one image.
 
     Parameters
     ----------
@@ -70,8 +68,9 @@ def on_disk(source: Any, *, tokenizer: Any | None = None, attention: str = "eage
     Raises
     ------
     InputError
-        As for `load`; weights that are stored in other pieces than the network has, other than experts one by one; an
-        adapter beside the weights, or a structure that `save` wrote. At a pass: a file that was changed since.
+        As for `load`; weights that the files lack by transformers' table of names, other than those of a pooler; no
+        list of modules that may be its layers; an adapter beside the weights, or a structure that `save` wrote. At a
+        pass: a file that was changed since.
 
     Examples
     --------
@@ -87,22 +86,26 @@ def opened(description: Description, tokenizer: Any | None = None, attention: st
     """Apply `on_disk` to what was described."""
     _require_plain(description)
     with foreign(description.source):
-        model = _empty(description, attention)
-    store = _store(description, model)
-    missing = sorted((dict(model.named_parameters()).keys() | stored_buffers(model).keys()) - store.names())
+        whole = _empty(description, attention)
+    model = _without_head(whole)
+    store = _store(description, whole, model)
+    missing = sorted(_weights(model) - store.names() - _poolers(model, store))
     if missing:
         raise InputError(
             f"{description.source}: {len(missing)} weights of the network are not in the file as it has them, the "
             f"first is {missing[0]}: {_WHOLE}"
         )
+    in_one_piece(model)
     row = description.family
     layers = _layers(description, model) if row is None else row.layers_of(model)
     _attach(model, layers, store, _Unchanged(files_read(description)))
     family = row or Traced(description.model_type, proved(model.eval()))
     network = Checkpoint(model.eval(), tokenizer or description.loaded_tokenizer, family, description.name)
+    _require_filled(description.source, network)
     for sublayer in network.sublayers():
-        if sublayer.after is not None:
-            getattr(layers[sublayer.layer], _FILL).keep(sublayer.after)
+        filling = getattr(network.layers[sublayer.layer], _FILL, None)
+        if sublayer.after is not None and filling is not None:
+            filling.keep(sublayer.after)
     return network
 
 
@@ -130,25 +133,65 @@ def _require_plain(description: Description) -> None:
 
 
 def _layers(description: Description, model: Any) -> list[Any]:
-    """Return the layers of a network that no row describes: the one list of as many modules."""
-    lists = [m for m in model.modules() if type(m) is torch.nn.ModuleList and len(m) == description.layers]
-    if len(lists) != 1:
-        raise InputError(
-            f"{description.source}: {len(lists)} lists of modules may be its {description.layers} layers: {_WHOLE}"
-        )
-    return list(lists[0])
+    """Return what may be the layers of a network that no row describes: the members of its lists of as many modules.
+
+    Where no list is as long, as in the decoder alone of two stacks, it is the one with the most weights.
+    """
+    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    inside = {id(inner) for each in lists for inner in each.modules() if inner is not each}
+    outer = [_members(each) for each in lists if id(each) not in inside]
+    if not outer:
+        raise InputError(f"{description.source}: no list of modules may be its layers: {_WHOLE}")
+    chosen = [each for each in outer if len(each) == description.layers] or [max(outer, key=_numbers)]
+    return [layer for each in chosen for layer in each]
+
+
+def _members(modules: Any) -> list[Any]:
+    """Return the members of a list of modules, and of lists in it, which nothing calls themselves."""
+    return [
+        inner
+        for module in modules
+        for inner in (_members(module) if isinstance(module, torch.nn.ModuleList) else [module])
+    ]
+
+
+def _numbers(modules: list[Any]) -> int:
+    return sum(weight.numel() for module in modules for weight in module.parameters())
+
+
+def _require_filled(source: str, network: Checkpoint) -> None:
+    """Raise InputError where a layer has its weights only while a module around it is called."""
+    for i, layer in enumerate(network.layers):
+        if not hasattr(layer, _FILL) and any(weight.is_meta for weight in layer.parameters()):
+            raise InputError(f"{source}: layer {i} is not a member of the list that is read member by member: {_WHOLE}")
+
+
+def _weights(model: Any) -> set[str]:
+    """Return the names of weights, and of buffers that belong into a file; what stands in two places has both names."""
+    return {name for name, _ in model.named_parameters(remove_duplicate=False)} | stored_buffers(model).keys()
+
+
+def _poolers(model: Any, store: _Store) -> set[str]:
+    """Make weights of a pooler that the files lack NaN, and return their names: no layer reads what it makes."""
+    names = {name for name, _ in model.named_parameters() if "pooler" in name} - store.names()
+    for name in names:
+        _set(model, name, torch.tensor(torch.nan).expand(model.get_parameter(name).shape))
+    return names
 
 
 def _empty(description: Any, attention: str) -> Any:
-    """Make the network without its head and without memory for its parameters; computed buffers have theirs."""
+    """Build the network as `load` does, whose parameters have no memory; what it makes of its configuration has."""
     import transformers
 
     made = description.gguf_configuration
     config = description.config if made is None else made.config
     if config is None:
         raise InputError(f"{description.source}: its configuration cannot be read alone: {_WHOLE}")
+    cls = loader(description)
+    own = getattr(transformers, description.architecture, cls)
+    build = cls.from_config if hasattr(cls, "from_config") else cls._from_config
     with torch.device("meta"):
-        model = transformers.AutoModel.from_config(config, attn_implementation=attention, dtype=torch.float32)
+        model = build(config, attn_implementation=supported(own, attention), dtype=torch.float32)
     try:
         fill_buffers(model)
     except InputError as error:
@@ -156,13 +199,23 @@ def _empty(description: Any, attention: str) -> Any:
     return model.requires_grad_(False)
 
 
-def _store(description: Description, model: Any) -> _Store:
+def _without_head(whole: Any) -> Any:
+    """Return the part of a network that gives the stream."""
+    base = whole.base_model
+    try:
+        base.get_input_embeddings()
+    except NotImplementedError:  # a mere shell around the decoder of two stacks
+        return getattr(base, "decoder", base)
+    return base
+
+
+def _store(description: Description, whole: Any, model: Any) -> _Store:
     folder = Path(description.folder)
     if description.gguf is not None:
         made: Any = description.gguf_configuration
         return GGUFStore(folder / description.gguf, model, torch.float32, made)
-    shapes = {name: weight.shape for name, weight in model.named_parameters()} | stored_buffers(model)
-    return _Safetensors(folder, {name: tuple(shape) for name, shape in shapes.items()})
+    prefix = next(name for name, module in whole.named_modules() if module is model)
+    return StoredWeights([folder / file for file in _shards(folder)], whole, prefix + "." * bool(prefix))
 
 
 def _shards(folder: Path) -> list[str]:
@@ -172,104 +225,6 @@ def _shards(folder: Path) -> list[str]:
     return files
 
 
-class _Piece(NamedTuple):
-    """A tensor of a file, and the part of a weight that it is."""
-
-    path: Path
-    stored: str
-    part: tuple[int | slice, ...]
-
-
-class _Safetensors:
-    """Weights of the safetensors files of a directory, which the system maps into memory."""
-
-    def __init__(self, folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
-        self.shapes, self.pages = shapes, OwnPages()
-        there: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
-        for path in (folder / file for file in _shards(folder)):
-            for stored, shape in safetensors_header(path).items():
-                # A file may have been written with the name of the base model in front, or without it.
-                name = _in_network(stored)
-                there[name] = there[name.partition(".")[2]] = (path, stored, shape)
-        self.pieces: dict[str, list[_Piece]] = {}
-        for name, shape in shapes.items():
-            for parts in (((name, shape, ()),), tuple(_experts(name, shape))):
-                if parts and all(part in there and there[part][2] == size for part, size, _ in parts):
-                    self.pieces[name] = [_Piece(*there[part][:2], place) for part, _, place in parts]
-                    break
-
-    def names(self) -> set[str]:
-        return set(self.pieces)
-
-    def read(self, names: set[str]) -> dict[str, torch.Tensor]:
-        from safetensors import safe_open
-
-        weights = {name: self.pages.room(self.shapes[name]) for name in names}
-        pieces = sorted((piece.path, name, piece) for name in names for piece in self.pieces[name])
-        while pieces:
-            path, numbers = pieces[-1][0], 0
-            # A file that stays open keeps every page that was read in memory.
-            with safe_open(path, "pt") as file:
-                while pieces and pieces[-1][0] == path and numbers < _AT_ONCE:
-                    _, name, piece = pieces.pop()
-                    part = weights[name][piece.part]
-                    part.copy_(file.get_tensor(piece.stored))
-                    numbers += part.numel()
-        return weights
-
-    def stack(self, name: str) -> torch.Tensor:
-        return self.read({name})[name]
-
-    def expert(self, name: str, i: int) -> torch.Tensor:
-        """Read expert i of a stack."""
-        from safetensors import safe_open
-
-        weight = self.pages.room(self.shapes[name][1:])
-        for path, stored, part in self.pieces[name]:
-            if part[:1] in ((), (i,)):
-                with safe_open(path, "pt") as file:
-                    weight[part[1:]].copy_(file.get_tensor(stored) if part else file.get_slice(stored)[i])
-        return weight
-
-    def rows(self, name: str, rows: list[int]) -> torch.Tensor:
-        from safetensors import safe_open
-
-        path, stored, _ = self.pieces[name][0]
-        with safe_open(path, "pt") as file:
-            part = file.get_slice(stored)
-            return torch.cat([part[i : i + 1] for i in rows]).float()
-
-
-def _in_network(stored: str) -> str:
-    """Return the name in the network of a weight of a file; Mixtral's files have other words.
-
-    >>> _in_network("model.layers.0.block_sparse_moe.experts.1.w3.weight")
-    'model.layers.0.mlp.experts.1.up_proj.weight'
-    """
-    if ".block_sparse_moe." not in stored:
-        return stored
-    return ".".join(_MIXTRAL.get(word, word) for word in stored.split("."))
-
-
-def _experts(name: str, shape: tuple[int, ...]) -> Iterable[tuple[str, tuple[int, ...], tuple[int | slice, ...]]]:
-    """Yield (name in the file, its shape, its part of the stack) of experts that a file has one by one.
-
-    >>> [(name, part) for name, _, part in _experts("mlp.experts.down_proj", (2, 4, 3))]
-    [('mlp.experts.0.down_proj.weight', (0,)), ('mlp.experts.1.down_proj.weight', (1,))]
-    """
-    stack = _EXPERTS.fullmatch(name)
-    if stack is None or len(shape) != 3:
-        return
-    count, rows, columns = shape
-    for i in range(count):
-        if stack[2] == "down_proj":
-            yield f"{stack[1]}.{i}.down_proj.weight", (rows, columns), (i,)
-        else:
-            half = rows // 2
-            yield f"{stack[1]}.{i}.gate_proj.weight", (half, columns), (i, slice(half))
-            yield f"{stack[1]}.{i}.up_proj.weight", (half, columns), (i, slice(half, None))
-
-
 class _Rows(torch.nn.Module):
     """An embedding that reads the rows it is asked for."""
 
@@ -277,8 +232,7 @@ class _Rows(torch.nn.Module):
         super().__init__()
         self.store, self.name = store, name
         self.num_embeddings, self.embedding_dim = like.num_embeddings, like.embedding_dim
-        # transformers asks the first parameter of a network for its device.
-        self.none = torch.nn.Parameter(torch.zeros(0), requires_grad=False)
+        self.padding_idx = like.padding_idx
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         different, places = ids.unique(return_inverse=True)
@@ -286,17 +240,22 @@ class _Rows(torch.nn.Module):
 
 
 def _read_rows_when_called(module: torch.nn.Embedding, store: _Store, name: str) -> None:
-    """Let an embedding that scales its rows have those of a text alone, numbered anew, while it is called."""
-    empty = torch.nn.Parameter(torch.zeros(0), requires_grad=False)
+    """Let an embedding that scales its rows have those of a text alone, numbered anew, while it is called.
+
+    Else something stands there that reads what is asked of it: a network may look for the row of its padding.
+    """
+    shape = tuple(module.weight.shape)
+    stand_in = ExpertStack(shape, lambda i: store.rows(name, [i])[0], lambda: store.read({name})[name])
 
     def fill(_: Any, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
         different, places = given[0].unique(return_inverse=True)
-        _set(module, "weight", store.rows(name, different.tolist()))
+        object.__setattr__(module, "weight", store.rows(name, different.tolist()))
         return (places,)
 
     def leave(*_: Any) -> None:
-        _set(module, "weight", empty)
+        object.__setattr__(module, "weight", stand_in)
 
+    del module._parameters["weight"]
     leave()
     module.padding_idx = None  # it would count among the numbers of the text; it matters to gradients alone
     module.register_forward_pre_hook(fill)
@@ -326,12 +285,12 @@ def _attach(model: Any, layers: list[Any], store: _Store, unchanged: _Unchanged)
     inside: set[str] = set()
     for layer in layers:
         prefix = prefixes[id(layer)] + "."
-        names = {name: prefix + name for name, _ in layer.named_parameters()}
+        names = {name: prefix + name for name, _ in layer.named_parameters(remove_duplicate=False)}
         inside |= set(names.values())
-        if isinstance(store, _Safetensors):
+        if isinstance(store, StoredWeights):
             _read_experts_alone(model, stacks_of(layer), names, store)
         _fill_when_called(layer, names, store, unchanged)
-    outside = {name for name, _ in model.named_parameters()} - inside
+    outside = {name for name, _ in model.named_parameters(remove_duplicate=False)} & store.names() - inside
     for name, module in list(model.named_modules()):
         if f"{name}.weight" in inside:
             continue
@@ -344,16 +303,22 @@ def _attach(model: Any, layers: list[Any], store: _Store, unchanged: _Unchanged)
         outside.discard(f"{name}.weight")
     for name, weight in store.read(outside).items():
         _set(model, name, weight)
+    for module in model.modules():
+        if hasattr(module, "_init_weights"):  # transformers asks the first parameter of a network for its device
+            module.register_parameter("none", torch.nn.Parameter(torch.zeros(0), requires_grad=False))
     for name, buffer in store.read(set(stored_buffers(model))).items():  # a few numbers each, which stay
         path, _, last = name.rpartition(".")
-        model.get_submodule(path)._buffers[last] = buffer
+        buffers = model.get_submodule(path)._buffers
+        buffers[last] = buffer.to(buffers[last].dtype)  # a GGUF file gives them all in float32
 
 
 def _read_experts_alone(
-    model: Any, stacks: dict[str, tuple[Any, str]], names: dict[str, str], store: _Safetensors
+    model: Any, stacks: dict[str, tuple[Any, str]], names: dict[str, str], store: StoredWeights
 ) -> None:
     """Put a stack that is read by its experts in the place of each, and take it from the names that a layer reads."""
     for name, (module, last) in stacks.items():
+        if not store.has_members(names[name]):
+            continue
         stored = names.pop(name)
         stack = ExpertStack(store.shapes[stored], partial(store.expert, stored), partial(store.stack, stored))
         del module._parameters[last]
@@ -369,7 +334,7 @@ class _Filling:
 
     def __init__(self, layer: Any, names: dict[str, str], store: _Store, unchanged: _Unchanged) -> None:
         self.layer, self.names, self.store, self.unchanged = layer, names, store, unchanged
-        self.empty = dict(layer.named_parameters())
+        self.empty = {name: weight.to("meta") for name, weight in layer.named_parameters(remove_duplicate=False)}
 
     def fill(self) -> None:
         self.unchanged()

@@ -101,14 +101,14 @@ def test_pickled_weights_are_files_as_well(folder):
 
 
 def test_a_file_that_changes_while_it_is_loaded_is_refused(folder, monkeypatch):
-    loading = content.load
+    loading = content.loaded
 
     def load_and_change(*given, **named):
         network = loading(*given, **named)
         flip(folder / "model.safetensors", -1)
         return network
 
-    monkeypatch.setattr(content, "load", load_and_change)
+    monkeypatch.setattr(content, "loaded", load_and_change)
     with pytest.raises(InputError, match=r"model\.safetensors: was changed while it was read"):
         mark(folder)
 

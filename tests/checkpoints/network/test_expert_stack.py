@@ -37,8 +37,8 @@ def test_one_expert_is_read_alone(i, kind):
 
 @pytest.mark.parametrize(
     "place",
-    [slice(1, 3), torch.tensor([0, 2]), (1, slice(None), 0), torch.tensor([True, False, True, True]), None, ...,
-     torch.tensor(True), True],
+    [slice(1, 3), torch.tensor([0, 2]), (slice(1, 2), slice(None), 0), torch.tensor([True, False, True, True]), None,
+     ..., torch.tensor(True), True],
 )  # fmt: skip
 def test_any_other_part_is_that_of_the_tensor(place):
     reads = Reads()
@@ -84,3 +84,10 @@ def test_only_weights_that_the_loop_over_experts_reads_are_stacks():
     layer = transformers.Qwen3MoeModel(config).layers[0]
     assert sorted(stacks_of(layer)) == ["mlp.experts.down_proj", "mlp.experts.gate_up_proj"]
     assert stacks_of(torch.nn.Conv1d(2, 2, 3)) == {}
+
+
+def test_a_member_and_a_place_in_it_is_read_alone():
+    reads = Reads()
+    assert torch.equal(reads.stack[2, 1:, :], reads.weights[2, 1:, :])
+    assert torch.equal(reads.stack[-1, 0], reads.weights[-1, 0])
+    assert (reads.experts, reads.wholes) == ([2, 3], 0)

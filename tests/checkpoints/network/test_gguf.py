@@ -6,6 +6,8 @@ import torch
 
 from ctrlattn import checkpoints
 from ctrlattn.checkpoints.network import gguf as reader
+from ctrlattn.checkpoints.network.content import load_with_content
+from ctrlattn.checkpoints.network.describe import describe
 from ctrlattn.checkpoints.network.load import where
 from ctrlattn.errors import InputError
 
@@ -268,3 +270,19 @@ def test_joined_rows_give_what_single_rows_give(tmp_path, kind, shape):
     assert blocks.shape[1] * 16 <= max(reader._GROUP, 16 * gguf.quants.quant_shape_to_byte_shape(shape, kind)[-1])
     plain = gguf.dequantize(gguf.quantize(values, kind), kind)
     assert np.array_equal(gguf.dequantize(blocks, kind).reshape(shape), plain)
+
+
+def test_what_was_described_is_loaded_without_a_second_configuration(tmp_path, monkeypatch):
+    path, made, plain = written(tmp_path, "llama"), [], reader.configuration
+    monkeypatch.setattr(reader, "configuration", lambda *given: made.append(given) or plain(*given))
+    description = describe(path)
+    network, _ = load_with_content(description)
+    assert len(made) == 1
+    same(network.model, by_transformers(path))
+
+
+def test_each_weight_that_is_dequantised_is_told(tmp_path):
+    path, heard = written(tmp_path, "llama", (TYPES.Q8_0,)), []
+    checkpoints.load(path, progress=lambda *step: heard.append(step))
+    count = len(reader.gguf_header(path).places)
+    assert heard == [("dequantising weights", i, count) for i in range(count + 1)]
