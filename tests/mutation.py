@@ -79,7 +79,8 @@ EQUIVALENT = {
      "m * (1 + eps * rng.uniform(-1, 1, m.shape))  ->  m / (1 + eps * rng.uniform(-1, 1, m.shape))"):
         "The random share is as often below zero as above it.",
     ("stability/modes/gain_polynomials.py",
-     "derivatives = np.array([-values_at(term, poles) / np.where(repeated, 1.0, falls) for term in terms])", "1.0  ->  2.0"):
+     "derivatives = np.array([-values_at(term, poles) / np.where(repeated, 1.0, falls) for term in terms])",
+     "1.0  ->  2.0"):
         "A repeated pole has no derivative: inf takes the place of what is computed there.",
     ("stability/modes/pid_gains.py", "stable, unsure = _decided(gains, g, cuts[:, :-1] + width / 2)", "2  ->  3"):
         "Any point between two cuts tells whether all of them are stable.",
