@@ -42,13 +42,11 @@ def test_no_sub_module_hides_a_function(name):
     assert same or name in ("ctrlattn.frequency", "ctrlattn.nn", "ctrlattn.report")
 
 
-@pytest.mark.slow
 def test_a_sub_module_that_is_imported_first_hides_nothing():
     code = (
         "import ctrlattn.checkpoints.reduce.request, ctrlattn.checkpoints as c, sys\n"
         "assert 'torch' not in sys.modules\n"
-        "from ctrlattn.checkpoints import reduce\n"
-        "assert callable(reduce) and reduce is c.reduce"
+        "assert 'reduce' not in vars(c)  # so that it is asked for, which has a test above"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, gmres
-from scipy.stats import beta
 
 from ctrlattn.arrays import Array, is_torch, like, machine_epsilon, require_positive, require_real
 from ctrlattn.errors import InputError, require_whole
@@ -316,6 +315,8 @@ def basin(
         ends = [_end(step, loop, x, reference, distance * d, passes, tol) for d in directions]
         counts.append(sum(ends))
     count = np.array(counts)
+    from scipy.stats import beta  # half a second, which what measures no basin is spared
+
     low = np.where(count == 0, 0.0, beta.ppf(0.025, np.maximum(count, 1), starts - count + 1))
     high = np.where(count == starts, 1.0, beta.ppf(0.975, count + 1, np.maximum(starts - count, 1)))
     return Basin(distances, count, starts, low, high, seed)

@@ -193,8 +193,10 @@ def prepare() -> None:
     from ctrlattn.cli.terminal import quiet_libraries
 
     quiet_libraries()
+    import scipy.stats  # noqa: F401
     from matplotlib.figure import Figure
 
+    import ctrlattn.looped
     import ctrlattn.nn.experiment.comparison
     import ctrlattn.observers
     import ctrlattn.report.pages.checkpoint.page

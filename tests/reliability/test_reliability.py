@@ -22,7 +22,8 @@ pytestmark = [
 @pytest.mark.parametrize("name", ["simulate", "analyze", "drop", "observe", "train"])
 def test_a_killed_command_is_made_good_by_the_next(stage, tmp_path, name):
     alone = kills.undisturbed(name, stage, tmp_path, small_commands.sample)
-    for seed in (2, 3):  # at a moment, and at an event
+    # At an event, and at a moment: of those that write at their end alone, only one is killed at a moment too.
+    for seed in (3,) if name in ("analyze", "drop") else (2, 3):
         assert kills.kill(name, stage, tmp_path, alone, seed, small_commands.sample).faults == ()
 
 

@@ -27,10 +27,10 @@ def files_of(out):
     return {p.relative_to(out).as_posix(): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
 
 
-def test_a_local_cluster_writes_the_files_of_one_process(small, tmp_path):
+def test_a_cluster_of_threads_writes_the_files_of_one_process(small, tmp_path):
     run(small, tmp_path / "serial")
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None
     ) as cluster:
         run(small, tmp_path / "cluster", scheduler=cluster.scheduler_address)
     assert files_of(tmp_path / "cluster") == files_of(tmp_path / "serial")

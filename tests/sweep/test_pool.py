@@ -58,10 +58,10 @@ def test_what_ends_the_sweep_ends_it(small):
     plan = plan_of(small)
     object.__setattr__(plan, "files", ("no/such/file",))
     with pytest.raises(InputError, match="no such file"):
-        list(in_processes(plan, range(2), 2))
+        list(in_processes(plan, range(2), 1))
     object.__setattr__(plan, "files", ())
     with pytest.raises(RuntimeError, match="in a process of the sweep"):
-        list(in_processes(plan, ["no number"], 2))
+        list(in_processes(plan, ["no number"], 1))
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")

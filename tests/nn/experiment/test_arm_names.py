@@ -1,5 +1,7 @@
 """What is said of an arm without torch is what its network does."""
 
+from functools import partial
+
 import pytest
 
 pytest.importorskip("torch")
@@ -13,7 +15,7 @@ from ctrlattn.nn.experiment.arms import options_of
 @pytest.mark.parametrize("text", [False, True])
 def test_every_arm_is_judged_as_its_network_is(text):
     said = {arm: refusal(require_arm, arm, text) for arm in names()}
-    assert said == {arm: refusal(options_of, arm, text) for arm in names()}
+    assert said == {arm: refusal(partial(options_of, depth=2), arm, text) for arm in names()}
     assert said["contranorm"] is not None
     assert [said[arm] for arm in ("softmax", "neutreno", "pidformer-ema-learned-each")] == [None] * 3
 

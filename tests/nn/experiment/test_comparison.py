@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,11 @@ def command_on(images, out, **options):
 
 
 @pytest.mark.slow
-def test_processes_find_what_one_process_finds(tmp_path, pictures):
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked after all imports")
+def test_processes_find_what_one_process_finds(tmp_path, pictures, monkeypatch):
+    """Processes that are spawned, as commands do, find it in the next test; each imports torch."""
+    asked = []
+    monkeypatch.setattr(comparison, "get_context", lambda kind: asked.append(kind) or get_context("fork"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     plan = plan_of(str(pictures), arms=("softmax", "neutreno"), seeds=(0,), settings={**SMALL, "epochs": 1, "patch": 2,
@@ -69,7 +74,7 @@ def test_processes_find_what_one_process_finds(tmp_path, pictures):
         torch.set_num_threads(threads)
     shared = compare(plan, tmp_path / "shared", lambda *step: seen.append(step), workers=2)
     made = [one.pop("run") for one in (alone, shared)]
-    assert shared == alone
+    assert (shared, asked) == (alone, ["spawn"])
     assert [run["plan_sha256"] for run in made] == [digest(alone["plan"])] * 2
     runs = [json.loads(file.read_text(encoding="utf-8"))["run"] for file in tmp_path.glob("*/runs/*.json")]
     assert len(runs) == 4

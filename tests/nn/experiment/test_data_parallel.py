@@ -1,13 +1,13 @@
-"""Several processes: what each takes, and that two over gloo find what one finds, through torchrun and the command."""
+"""Several processes: what each takes, and that two over gloo find what one finds, through the command."""
 
 import json
 import os
-import subprocess
-import sys
+import socket
 
 import numpy as np
 import numpy.testing as npt
 import pytest
+import small_commands
 from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
@@ -28,7 +28,6 @@ image = 8
 batch = 7
 drop_path = 0.0
 """
-COMMAND = "from ctrlattn.cli import main; main()"
 
 
 def test_alone_there_is_one_process():
@@ -58,6 +57,7 @@ def test_the_shares_and_their_weights_make_the_mean_of_the_batch(monkeypatch, n,
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked after all imports")
 def test_two_processes_train_the_network_that_one_trains(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for c, name in enumerate(("bright", "dark")):
@@ -67,18 +67,28 @@ def test_two_processes_train_the_network_that_one_trains(tmp_path, monkeypatch):
             Image.fromarray(pixels).save(tmp_path / "pets" / name / f"{k:02}.png")
     (tmp_path / "plan.toml").write_text(PLAN, encoding="utf-8")
     arguments = ["train", "--data", "pets", "--plan", "plan.toml", "--device", "cpu", "--out"]
-    start = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python", sys.executable]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    done = subprocess.run(
-        [sys.executable, *start, "-c", COMMAND, *arguments, "two"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     monkeypatch.chdir(tmp_path)
+    # First, since what it imports is then there in the processes that are forked.
     alone = CliRunner().invoke(app, [*arguments, "one"])
     assert alone.exit_code == 0, alone.output
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def as_torchrun(rank):
+        """What torchrun tells each of its processes, and the one thread that it gives them."""
+        places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in places.items()}, COLUMNS="200")
+        torch.set_num_threads(1)
+
+    started = [
+        small_commands.start([*arguments, "two"], tmp_path / f"said{rank}", lambda rank=rank: as_torchrun(rank))
+        for rank in (0, 1)
+    ]
+    done = [small_commands.finish(started[rank], tmp_path / f"said{rank}", 300.0) for rank in (0, 1)]
+    assert [each.code for each in done] == [0, 0], done
     # One process prints; the numbers are those of one process, to rounding.
-    assert done.stdout.count("comparison.json") == 1
+    assert [each.stdout.count("comparison.json") for each in done] == [1, 0]
     for arm in ("softmax", "pidformer-ema"):
         one, two = (json.loads((tmp_path / o / "runs" / f"pets_{arm}_0.json").read_text()) for o in ("one", "two"))
         assert one["settings"] == two["settings"]
