@@ -8,7 +8,6 @@ stage/statistics.py. The printed ones are those of the sentences and tables that
 """
 
 import argparse
-import math
 import re
 import sys
 from functools import cache
@@ -67,19 +66,19 @@ def printed(numbers, again):
     lines = [*numbers.get("verdict", []), *(cell for row in numbers.get("table", [[], []])[1] for cell in row)]
     pairs = [pair for line in lines for pair in PRINTED.findall(str(line))]
     halves = [text for line in lines for text in HALVES.findall(str(line))]
-    flat = [(lo, hi) for low, high in again for lo, hi in zip(np.ravel(low), np.ravel(high), strict=True)]
-    strange = [f"[{a}, {b}]" for a, b in pairs if not any(rounds(a, lo) and rounds(b, hi) for lo, hi in flat)]
+    low, high = (np.concatenate([np.zeros(0), *(np.ravel(ends[k]) for ends in again)]) for k in (0, 1))
+    strange = [f"[{a}, {b}]" for a, b in pairs if not np.any(rounds(a, low) & rounds(b, high))]
     for text in halves:
         mean, half = text.split(" ± ")
-        if not any(rounds(mean, (lo + hi) / 2) and rounds(half, (hi - lo) / 2) for lo, hi in flat):
+        if not np.any(rounds(mean, (low + high) / 2) & rounds(half, (high - low) / 2)):
             strange.append(text)
     return len(pairs) + len(halves), strange
 
 
-def rounds(text, value):
-    """Whether the value is printed like this with as many digits."""
+def rounds(text, values):
+    """Whether each of the values is printed like this with as many digits; what is not finite is not."""
     digits = len(text.partition(".")[2])
-    return math.isfinite(value) and abs(float(text) - value) <= 0.5000001 * 10.0**-digits
+    return np.abs(float(text) - values) <= 0.5000001 * 10.0**-digits
 
 
 def judged(path, of):

@@ -129,6 +129,16 @@ def laid_out_once():
 
 
 @pytest.fixture(scope="module")
+def few_dots():
+    """PNG files of 40 dots an inch in place of 160, for tests that ask whether a picture is drawn at all."""
+    from ctrlattn.plots import style
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(style._RC, "savefig.dpi", 40)
+        yield
+
+
+@pytest.fixture(scope="module")
 def short_search():
     """The search of `tune` ends early, for tests of what is done with gains; what it finds has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:

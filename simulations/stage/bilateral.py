@@ -46,6 +46,8 @@ LOOPS = {  # skip, feedback, proportional gain on r - x
     "half sharpening, held": (1.5, -0.5, 0.8),
 }
 
+PIECE = slice(4, 20)  # rows and columns of an image of 24 x 24 whose Jacobian is taken: it is dense, and slow
+
 EDGE = (2.0, -1.0, 1.1)  # alpha in [1, 2] lies inside the stable (0.1, 2.1), alpha with a window does not
 
 
@@ -236,7 +238,7 @@ def halo(image, sigma):
 
 def feedback(image, layers=40):
     """The loops with the filter looking again in each layer, their frozen modes, and the poles where they end."""
-    loops, shown, small = {}, {}, images(24)["head"][4:20, 4:20]  # a Jacobian is dense, and slow to come by
+    loops, shown, small = {}, {}, images(24)["head"][PIECE, PIECE]
     for name, gains in LOOPS.items():
         state = simulate(closed(predictor(image, spatial=SPATIAL), *gains), tokens(image), layers).state
         part = simulate(closed(predictor(small, spatial=SPATIAL), *gains), tokens(small), layers).state

@@ -14,6 +14,8 @@ from ctrlattn import simulate, unit_norm
 from ctrlattn.memory import parse_relations, read_layer, relation_memory
 from stage.statistics import wilson
 
+SMALL, FULL = (10, 3), (400, 50)  # draws of a share, and of one that has no interval
+
 SELECTION, TEST = 0, 1  # second word of the random seed: draws that choose never test
 
 # What the search chooses, everything else is as claimed; sign: of all reads, or of (association, context, MLP).
@@ -210,7 +212,7 @@ def observe(chosen, *, draws, seed, d=128):
 
 def measure(seed, full):
     """Every number of this scene."""
-    known, few = {"draws": 400 if full else 10, "seed": seed}, {"draws": 50 if full else 3, "seed": seed}
+    known, few = ({"draws": draws, "seed": seed} for draws in (FULL if full else SMALL))
     both = {"-1": MINUS, "+1": PLUS}
     numbers = {**known, "chosen": [{**c._asdict(), **success(FIRST_PAIR, c, **known)} for c in CHOSEN]}
     for entry, chosen in zip(numbers["chosen"], CHOSEN, strict=True):

@@ -45,7 +45,7 @@ def test_an_orbit_has_multipliers_and_a_fixed_point_that_it_avoids(xp):
 
 @pytest.mark.slow
 def test_chaos_has_an_exponent():
-    measured = looped.analyse(lambda h: 4.0 * h * (1 - h), np.array([0.3]), passes=1024)
+    measured = looped.analyse(lambda h: 4.0 * h * (1 - h), np.array([0.3]), passes=256)
     assert measured.period.period == 0
     assert measured.exponents[0] == pytest.approx(np.log(2), abs=0.05)
     assert "Lyapunov exponent" in " ".join(measured.in_words())
@@ -75,7 +75,7 @@ def test_a_map_without_a_fixed_point_is_measured_at_its_start(xp):
 def test_a_network_of_many_numbers_is_measured_in_parts():
     g = torch.Generator().manual_seed(0)
     w = torch.randn(32, 32, generator=g, dtype=torch.float64) / 32**0.5
-    bias = torch.randn(20, 32, generator=g, dtype=torch.float64)
+    bias = torch.randn(13, 32, generator=g, dtype=torch.float64)
 
     def f(h):
         return 0.7 * torch.tanh(h @ w + 0.2 * h.mean(0) + bias)
@@ -83,7 +83,7 @@ def test_a_network_of_many_numbers_is_measured_in_parts():
     measured = looped.analyse(f, bias, controller=PID(0.7), recall=0.1, k=4)
     assert measured.period.period == 1
     assert not measured.spectrum.whole
-    every = np.linalg.eigvals(torch.func.jacrev(f)(measured.point.x).reshape(640, 640).numpy())
+    every = np.linalg.eigvals(torch.func.jacrev(f)(measured.point.x).reshape(416, 416).numpy())
     assert np.abs(measured.spectrum.eigenvalues).max() == pytest.approx(np.abs(every).max(), rel=1e-6)
     assert measured.spectrum.eigenvalues.real.max() == pytest.approx(every.real.max(), rel=1e-6)
     radius = np.abs(1 + 0.7 * (every - 1.1)).max()
@@ -172,7 +172,7 @@ def test_an_analysis_scales_with_its_state(xp, scale):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("xp", "value", "scale"),
-    [("numpy", -0.75, 1.0), ("numpy", 0.0, 1.0), ("torch", 0.5, 1.0), ("torch", -0.75, 1e-6), ("numpy", 0.5, 1e6)],
+    [("numpy", -0.75, 1.0), ("numpy", 0.0, 1.0), ("torch", -0.75, 1e-6), ("numpy", 0.5, 1e6)],
     indirect=["xp"],
 )
 def test_ms_and_settling_of_a_jordan_block_are_right_or_said_to_be_open(xp, value, scale):

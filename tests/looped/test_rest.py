@@ -36,7 +36,7 @@ def test_a_constant_is_its_own_fixed_point_and_of_the_identity_the_start_is_one(
 @pytest.mark.parametrize("recall", [0.0, 0.4])
 def test_a_network_of_many_tokens_rests_where_its_error_vanishes(recall):
     g = torch.Generator().manual_seed(0)
-    d, n = 16, 20
+    d, n = 16, 10
     wq, wk, w1, w2 = (torch.randn(d, d, generator=g, dtype=torch.float64) / d**0.5 for _ in range(4))
 
     def f(h):

@@ -48,13 +48,20 @@ def network(n=40, d=16, seed=0, dtype=torch.float64):
     return f, torch.randn(n, d, generator=g, dtype=torch.float64).to(dtype)
 
 
+@pytest.fixture(scope="module")
+def formed():
+    """(J, its eigenvalues) of the network, by dense algebra."""
+    f, h = network()
+    jacobian = torch.func.jacrev(f)(h).reshape(640, 640).numpy()
+    return jacobian, np.linalg.eigvals(jacobian)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("which", ["LM", "LR", "critical"])
-def test_the_part_that_matters_is_that_of_the_formed_jacobian(which):
+def test_the_part_that_matters_is_that_of_the_formed_jacobian(which, formed):
     f, h = network()
     part = looped.spectrum(f, h, 6, which=which, controller=PID(0.4), recall=0.3)
-    jacobian = torch.func.jacrev(f)(h).reshape(640, 640).numpy()
-    every = np.linalg.eigvals(jacobian)
+    jacobian, every = formed
     score = {
         "LM": np.abs(every), "LR": every.real, "critical": np.abs(pass_poles(PID(0.4), every, 0.3)).max(-1),
     }[which]  # fmt: skip

@@ -62,7 +62,7 @@ CONTROLLERS = (None, PID(0.4), PID(0.3, 0.05), PID(0.5, 0.0, 0.2))
 @pytest.mark.parametrize(("of", "seed"), [(jordan, 0), (clustered, 1)])
 def test_limits_on_hard_maps_are_right_within_their_errors_or_open(of, seed):
     rng, given = np.random.default_rng(seed), 0
-    for count in range(16):
+    for count in range(8):
         matrix, values = of(rng)
         f, x = as_map(rng, matrix)
         law, recall = CONTROLLERS[count % 4], float(rng.choice([0.0, 0.5, 2.0]))
@@ -80,14 +80,14 @@ def test_limits_on_hard_maps_are_right_within_their_errors_or_open(of, seed):
             if np.isfinite(value):
                 assert abs(limit.value - value) <= limit.error + 1e-12 * abs(value)
                 assert limit.error <= 0.0125 * max(abs(limit.value), 0.02)
-    assert given >= 10  # it does not answer by refusing
+    assert given >= 5  # it does not answer by refusing
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("of", [jordan, clustered])
 def test_disks_hold_the_exact_eigenvalues_and_the_verdict_does_not_contradict_them(of):
     rng, decided = np.random.default_rng(11), 0
-    for _ in range(40):
+    for _ in range(24):
         matrix, values = of(rng)
         f, x = as_map(rng, matrix)
         found = looped.spectrum(f, x)
@@ -97,7 +97,7 @@ def test_disks_hold_the_exact_eigenvalues_and_the_verdict_does_not_contradict_th
         decided += not outcome.undecided.any()
         assert not (outcome.stable.all() and np.abs(values).max() >= 1)
         assert not (outcome.unstable.any() and np.abs(values).max() <= 1)
-    assert decided >= 6
+    assert decided >= 4
 
 
 def test_errors_are_those_of_the_smallest_perturbation_that_moves_an_eigenvalue():
@@ -174,7 +174,7 @@ def test_a_disk_that_holds_the_point_where_a_pole_is_1_decides_nothing_whatever_
 @pytest.mark.parametrize("of", [jordan, clustered])
 def test_settling_and_ms_of_hard_maps_lie_between_what_is_given(of):
     rng, narrow, stable = np.random.default_rng(5), 0, 0
-    for count in range(40):
+    for count in range(28):
         matrix, values = of(rng)
         f, x = as_map(rng, matrix)
         loop = Passes(CONTROLLERS[count % 4], recall=0.5)

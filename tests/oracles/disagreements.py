@@ -9,6 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,6 +86,18 @@ def system_of(row: dict[str, Any]) -> Any:
     return table.system(row["system"])
 
 
+@cache
+def line_of(name: str) -> exact.Line:
+    """A system of the table as the oracle sees it; both peers disagree on many of the same."""
+    return exact.line(system_of(table.load()[name]))
+
+
+@cache
+def margins_of(name: str) -> exact.Margins:
+    """The oracle's margins of a system of the table."""
+    return exact.margins(line_of(name))
+
+
 def disagreements(peer: str, answers: dict[str, Any]) -> Iterator[Disagreement]:
     """Every value that the peer gave and that is not the truth, nor another convention of it."""
     for name, row in table.load().items():
@@ -107,9 +120,8 @@ def _agrees(key: str, given: float, truth: dict[str, Any], spread: float) -> boo
     return any(g == given or abs(g - given) <= (CLOSE + 10 * spread) * abs(g) for g in candidates)
 
 
-def evidence(key: str, loop: Any, truth: float, given: float) -> str:
+def evidence(key: str, line: exact.Line, truth: float, given: float) -> str:
     """What one computes by hand to see who is right."""
-    line = exact.line(loop)
     with mp.workdps(exact.DIGITS):
         if key == "gain_margin":
             return _poles(line, [(f"K = {truth:.6g}", truth), ("1 % more", 1.01 * truth), _factor(given)])
@@ -185,9 +197,8 @@ def kinds(peer: str, rows: list[Disagreement]) -> dict[str, list[Disagreement]]:
 
 
 def _kind(peer: str, row: Disagreement) -> str:
-    loop = system_of(table.load()[row.name])
     if row.key == "gain_margin":
-        last = exact.margins(exact.line(loop)).phase_crossover
+        last = margins_of(row.name).phase_crossover
         if last == math.pi and math.isinf(row.peer):
             return f"{peer} misses the crossing at z = -1"
         if last == 0.0 and math.isinf(row.peer):
@@ -234,7 +245,7 @@ def _section(title: str, group: list[Disagreement]) -> str:
     lines += ["| system | value | ctrlattn | peer | right | how one sees it |", "|---|---|---|---|---|---|"]
     for row in group[:SHOWN]:
         right = "ctrlattn" if row.ours == row.truth or abs(row.ours / row.truth - 1) <= CLOSE else "neither"
-        seen = evidence(row.key, system_of(table.load()[row.name]), row.truth, row.peer).replace("|", "\\|")
+        seen = evidence(row.key, line_of(row.name), row.truth, row.peer).replace("|", "\\|")
         cells = [row.name, WORDS[row.key], f"{row.ours:.6g}", f"{row.peer:.6g}", right, seen]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])

@@ -19,7 +19,7 @@ G = control.tf([0.5], [1, -0.9], 1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start", range(0, 4 * len(NAMES), len(NAMES)))
+@pytest.mark.parametrize("start", range(0, 2 * len(NAMES), len(NAMES)))
 def test_a_sample_of_the_campaign_has_nothing_wrong(start):
     bad = (campaign.WRONG, campaign.RAW)
     outcomes = [campaign.outcome(i, 7, NAMES, limit=60) for i in range(start, start + len(NAMES))]

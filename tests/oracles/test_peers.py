@@ -43,7 +43,7 @@ def peer_margins(loop):
 @pytest.mark.slow
 def test_python_control_agrees_or_the_oracle_says_that_it_is_wrong():
     wrong, compared = [], 0
-    for seed in range(0, 150, 3):  # 3 has no factor of the 4 forms and the 14 kinds: all are among these
+    for seed in range(0, 150, 5):  # 5 has no factor of the 4 forms and the 14 kinds: all are among these
         loop = drawn(seed)
         try:
             ours = stability.margins(loop)
@@ -56,14 +56,16 @@ def test_python_control_agrees_or_the_oracle_says_that_it_is_wrong():
         if all(close(getattr(ours, key), value) for key, value in theirs.items()):
             continue
         truth = exact.margins(exact.line(loop))
-        spread = [exact.margins(exact.line(systems.moved(loop, np.random.default_rng(k)))) for k in range(2)]
-        for key in theirs:
+        off = [key for key in theirs if not close(getattr(ours, key), getattr(truth, key), 1e-5)]
+        near = [systems.moved(loop, np.random.default_rng(k)) for k in range(2)] if off else []
+        spread = [exact.margins(exact.line(other)) for other in near]
+        for key in off:
             value, true = getattr(ours, key), getattr(truth, key)
             moves = max(abs(getattr(s, key) - true) if math.isfinite(true) else 0.0 for s in spread)
-            if not (close(value, true, 1e-5) or abs(value - true) <= 10 * moves):
+            if not abs(value - true) <= 10 * moves:
                 wrong.append((seed, key, value, true))
     assert wrong == []
-    assert compared >= 35
+    assert compared >= 20
 
 
 @pytest.mark.slow

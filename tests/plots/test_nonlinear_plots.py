@@ -31,7 +31,7 @@ DRAWINGS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_drawn_labelled_and_the_same_twice(name, tmp_path, laid_out_once, vectors_alone):
+def test_drawn_labelled_and_the_same_twice(name, tmp_path, laid_out_once, vectors_alone, few_dots):
     figure = DRAWINGS[name]()
     first = plots.save(figure, tmp_path / "a")
     assert first[0].stat().st_size > 1000

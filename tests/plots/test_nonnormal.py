@@ -15,9 +15,9 @@ BLOCK = np.array([[0.5, 3.0], [0.0, 0.5]])
 
 
 def pixels(ax):
-    """The picture as PNG, drawn once."""
+    """The picture as PNG, drawn once, coarsely."""
     file = io.BytesIO()
-    plots.figure_of(ax).savefig(file)
+    plots.figure_of(ax).savefig(file, dpi=40)
     return file.getvalue()
 
 

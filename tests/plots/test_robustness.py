@@ -46,7 +46,7 @@ def balance(names):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("draw", [regions, disks, balance])
-def test_drawn_and_written_the_same_twice(draw, tmp_path, laid_out_once, vectors_alone):
+def test_drawn_and_written_the_same_twice(draw, tmp_path, laid_out_once, vectors_alone, few_dots):
     names = ["$x_1$", "<b>&", "привет", ""]
     png, svg = plots.save(draw(names), tmp_path / "a")
     assert png.stat().st_size > 1000

@@ -53,7 +53,8 @@ def test_where_the_mechanism_ends(scene):
     assert solved("no verb", "_ ОНА ПОТОМУ ЧТО МАША ЕСТ КАШУ") < 0.1
 
 
-def test_the_scene_writes_its_figure_and_its_numbers(scene, tmp_path):
+def test_the_scene_writes_its_figure_and_its_numbers(scene, tmp_path, monkeypatch):
+    monkeypatch.setattr(scene, "SMALL", (3, 1))
     numbers = scene.main(tmp_path / "out", seed=3)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["pronoun.json", "pronoun.png"]
     assert json.loads((tmp_path / "out" / "pronoun.json").read_text(encoding="utf-8")) == {"run": ANY, **numbers}

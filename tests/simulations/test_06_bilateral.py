@@ -19,6 +19,7 @@ def numbers(scene, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bilateral") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scene, "NOISES", (0.1,))  # one of three, on both images
+        patch.setattr(scene, "PIECE", slice(9, 20))
         result = scene.main(folder, seed=3)
     assert sorted(p.name for p in folder.iterdir()) == ["bilateral.json", "bilateral.png"]
     assert json.loads((folder / "bilateral.json").read_text(encoding="utf-8")) == {"run": ANY, **result}

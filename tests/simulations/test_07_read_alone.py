@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-TINY = {"dim": 8, "layers": 1, "heads": 2, "context": 8, "batch": 4, "steps": 10, "windows": 16, "searched": 1}
+TINY = {"dim": 8, "layers": 1, "heads": 2, "context": 8, "batch": 4, "steps": 10, "windows": 4, "searched": 1}
 
 
 @pytest.mark.parametrize("size", ["SMALL", "FULL"])

@@ -48,37 +48,57 @@ def test_controllers_are_compared_with_stopping(scene):
     assert scene.rescue_lines({"rescues": []}) == ["loops without held gains that collapsed at the end of training: 0"]
 
 
-def test_the_small_run_is_kept_and_not_trained_again(scene, tmp_path, monkeypatch):
-    numbers = scene.main(tmp_path)
-    written = json.loads((tmp_path / "trained_loops.json").read_text(encoding="utf-8"))
+TINY = {"steps": 2, "batch": 4, "dim": 4, "hidden": 6, "examples": 16}
+
+
+@pytest.fixture(scope="module")
+def small(scene, tmp_path_factory):
+    """(folder, numbers) of the run that the scene makes by itself, its networks hardly trained."""
+    folder = tmp_path_factory.mktemp("small")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scene, "SMALL", {**scene.SMALL, **TINY})
+        yield folder, scene.main(folder)
+
+
+@pytest.fixture(scope="module")
+def addition(scene, tmp_path_factory):
+    """(folder, result) of another task, which has the arm that others are compared with alone."""
+    folder = tmp_path_factory.mktemp("addition")
+    return folder, scene.compare_loops(
+        scene.loop_plan("addition", **{**scene.SMALL, **TINY, "arms": ("plain",)}), folder
+    )
+
+
+def test_the_small_run_is_kept_and_not_trained_again(scene, small, monkeypatch):
+    folder, numbers = small
+    written = json.loads((folder / "trained_loops.json").read_text(encoding="utf-8"))
     assert written["verdict"] == numbers["verdict"]
-    assert (tmp_path / "trained_loops.png").exists()
+    assert (folder / "trained_loops.png").exists()
     head, rows = numbers["table"]
     assert {len(row) for row in rows} == {len(head)}
     assert [row[0] for row in rows] == ["plain", "recall"]
     monkeypatch.setattr("ctrlattn.nn.experiment.loop_comparison.fit_loop", lambda *_: pytest.fail("trained again"))
-    assert scene.main(tmp_path)["verdict"] == numbers["verdict"]
+    assert scene.main(folder)["verdict"] == numbers["verdict"]
 
 
-def test_finished_comparisons_are_read_and_not_trained(scene, tmp_path, monkeypatch):
-    tiny = {**scene.SMALL, "arms": ("plain", "recall"), "steps": 3}
-    folders = [tmp_path / "sums", tmp_path / "numbers"]
-    results = [
-        scene.compare_loops(scene.loop_plan(task, **tiny), folder)
-        for task, folder in zip(scene.TASKS, folders, strict=False)
-    ]
+def test_finished_comparisons_are_read_and_not_trained(scene, small, addition, tmp_path, monkeypatch):
+    folders = [small[0] / "trained_loops_runs" / "prefix-sums", addition[0]]
+    results = [scene.finished(folders[0]), addition[1]]
     monkeypatch.setattr(scene, "compare_loops", lambda *_: pytest.fail("trained"))
     numbers = scene.main(tmp_path / "out", runs=folders)
-    assert list(numbers["comparisons"]) == ["prefix-sums, seeds 0 to 1", "addition, seeds 0 to 1"]
+    names = ["prefix-sums, seeds 0 to 1", "addition, seeds 0 to 1"]
+    assert list(numbers["comparisons"]) == names
     assert numbers["options"] == "--runs RUN1 RUN2"
     head, rows = numbers["table"]
     assert [row[0] for row in rows] == ["plain", "recall"]
     assert len(head) == 1 + 2 * 2
     for arm, *cells in rows:
         for result, pair in zip(results, (cells[:2], cells[2:]), strict=True):
-            scores = result["arms"][arm]
-            assert pair == [scene._cell(scores[name]) for name in ("accuracy_8", "size_2")]
-    assert sum(line.endswith("(addition, seeds 0 to 1)") for line in numbers["verdict"]) * 2 == len(numbers["verdict"])
+            scores = result["arms"].get(arm, {})  # an arm that a comparison has not leaves its cells empty
+            assert pair == [scene._cell(scores.get(name)) for name in ("accuracy_8", "size_2")]
+    assert all(rows[0][1:])
+    each = [scene.verdict({name: result}) for name, result in zip(names, results, strict=True)]
+    assert numbers["verdict"] == [f"{line} ({name})" for name, own in zip(names, each, strict=True) for line in own]
     for name, result in zip(("prefix_sums", "addition"), results, strict=True):
         kept = json.loads((tmp_path / "out" / f"train_loops_{name}_2_seeds.json").read_text(encoding="utf-8"))
         assert kept["arms"] == result["arms"]
@@ -92,19 +112,20 @@ def test_finished_comparisons_are_read_and_not_trained(scene, tmp_path, monkeypa
         scene.main(tmp_path / "out", runs=[folders[0], folders[0]])
 
 
-def test_a_comparison_that_is_not_whole_is_refused(scene, tmp_path):
+def test_a_comparison_that_is_not_whole_is_refused(scene, addition, tmp_path):
     with pytest.raises(ValueError, match="goes on where it was"):
         scene.main(tmp_path / "out", runs=[tmp_path])
-    tiny = {**scene.SMALL, "arms": ("plain",), "steps": 2}
-    scene.compare_loops(scene.loop_plan("addition", **tiny), tmp_path / "runs")
+    for name in ("plan", "forecasts", "comparison"):
+        whole = (addition[0] / f"{name}.json").read_text(encoding="utf-8")
+        (tmp_path / f"{name}.json").write_text(whole, encoding="utf-8")
     for name in ("plan", "forecasts"):
-        file = tmp_path / "runs" / f"{name}.json"
+        file = tmp_path / f"{name}.json"
         whole = file.read_text(encoding="utf-8")
         file.write_text(whole.replace('"plan"', '"plans"').replace("addition", "additions"), encoding="utf-8")
         with pytest.raises(ValueError, match=f"{name}.json is not what comparison.json was made from"):
-            scene.finished(tmp_path / "runs")
+            scene.finished(tmp_path)
         file.write_text(whole, encoding="utf-8")
-    assert scene.finished(tmp_path / "runs")["passes"] == tiny["passes"]
+    assert scene.finished(tmp_path)["passes"] == addition[1]["passes"]
 
 
 def test_a_cell_has_an_interval_where_there_is_one(scene):

@@ -73,6 +73,7 @@ def test_the_tests_find_a_planted_answer_and_no_other(scene):
 
 def test_the_scene_writes_its_numbers_and_resumes(scene, monkeypatch, tmp_path):
     monkeypatch.setattr(scene, "load_text", lambda: TEXT)
+    monkeypatch.setattr(scene, "SMALL", {**scene.SMALL, "dim": 4, "context": 4, "steps": 2, "windows": 4})
     numbers = scene.main(tmp_path, seed=1)
     assert json.loads((tmp_path / "signs_in_training.json").read_text(encoding="utf-8")) == {"run": ANY, **numbers}
     assert len(numbers["table"][1]) == 12

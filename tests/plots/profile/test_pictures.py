@@ -40,5 +40,5 @@ def test_drawn_labelled_and_the_same_twice(profile, name, tmp_path, laid_out_onc
 def test_a_network_of_zeros_is_drawn(profile, name):
     nothing = profile.map(np.zeros_like, keep_attrs=True)
     pixels = io.BytesIO()
-    getattr(plots.profile, name)(nothing).savefig(pixels)
+    getattr(plots.profile, name)(nothing).savefig(pixels, dpi=40)
     assert pixels.getvalue()[:4] == b"\x89PNG"

@@ -25,7 +25,7 @@ def cells(count, seed):
 @pytest.mark.slow
 @every_case("form, ema", [("printed", 0.3), ("ema", 0.3), ("ema", 1.0), ("ema", 0.04)])
 def test_intervals_are_those_of_one_controller_at_a_time(form, ema):
-    gains = cells(57, 0)
+    gains = cells(30, 0)
     low, high, sure = pid_intervals(gains, form, ema)
     assert sure.mean() > 0.97
     for g, ends in zip(gains[sure], np.stack([low, high], 1)[sure], strict=True):

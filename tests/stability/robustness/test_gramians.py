@@ -195,7 +195,7 @@ def by_kronecker(a, b, continuous):
 
 
 @pytest.mark.slow
-@every_case("seed", range(8))
+@every_case("seed", [0, 3, 4, 7])  # each kind once, two of them continuous
 def test_gramians_and_values_are_those_of_the_linear_equations(seed):
     (a, b, c, d), continuous = stable_system(seed)
     p, q = by_kronecker(a, b, continuous), by_kronecker(a.conj().T, c.conj().T, continuous)
@@ -209,7 +209,7 @@ def test_gramians_and_values_are_those_of_the_linear_equations(seed):
     assert_allclose(h2_norm(given[0], continuous=continuous), np.sqrt(variance), rtol=1e-9)
 
 
-@every_case("seed", range(60))
+@every_case("seed", range(24))
 def test_values_know_no_units_and_stay_below_the_peak_gain(seed):
     (a, b, c, d), continuous = stable_system(seed)
     sigma = hankel_singular_values((a, b, c, d), continuous=continuous)

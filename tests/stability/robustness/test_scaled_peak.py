@@ -27,8 +27,10 @@ def dense(g, count=1000):
 
 
 @pytest.mark.slow
-@every_case("channels, seed", [(1, 0), (2, 0), (3, 1)])
-@every_case("kind", ["wide", "repeated", "slow", "continuous"])
+@every_case(
+    "kind, channels, seed",  # each kind with several channels, each number of channels twice
+    [("wide", 3, 1), ("repeated", 2, 0), ("slow", 3, 1), ("continuous", 2, 0), ("wide", 1, 0), ("slow", 1, 0)],
+)
 def test_no_frequency_of_a_dense_grid_is_above(kind, channels, seed):
     g = sensitivity(kind, channels, seed)
     peak = scaled_peak(Responses(g), 1e-6)
