@@ -91,7 +91,7 @@ def device(name: str) -> "torch.device":
         place = torch.device(name)
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].partition(". ")[0]  # the rest names every backend that torch has
         raise InputError(
             f"there is no device {name!r} here: this machine has {', '.join(here())}; torch says: {reason}"
         ) from error

@@ -107,3 +107,10 @@ def test_layers_on_disk_have_their_own_numbers(tmp_path):
     )
     assert result.exit_code == 2
     assert "--on-disk computes in float32 on the cpu: leave out --dtype" in result.stderr
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has the device")
+def test_what_torch_says_of_a_device_that_it_lacks_is_one_sentence():
+    with pytest.raises(InputError) as told:
+        devices.device("mps")
+    assert 60 < len(str(told.value)) < 250
