@@ -39,13 +39,13 @@ def seldom(progress: Progress, first: float = 1.0, then: float = 0.1) -> Progres
     fitting 1 3
     fitting 3 3
     """
-    due, told = time.monotonic() + first, False
+    due, has_begun = time.monotonic() + first, False
 
     def tell(step: str, done: int, total: int) -> None:
-        nonlocal due, told
+        nonlocal due, has_begun
         now = time.monotonic()
-        if now >= due or (told and done == total):
-            due, told = now + then, True
+        if now >= due or (has_begun and done == total):
+            due, has_begun = now + then, True
             progress(step, done, total)
 
     return tell

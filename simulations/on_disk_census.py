@@ -44,7 +44,7 @@ def entry(task: str, kind: str, name: str) -> dict[str, Any]:
         if largest_difference(again, expected):
             return {**head, "outcome": "not loaded", "reason": "it gives other numbers each time"}
         try:
-            signals = checkpoints.tap(checkpoints.on_disk(folder), given)
+            signals = checkpoints.tap(checkpoints.on_disk(folder, inputs=given), given)
         except (InputError, ArithmeticError) as error:
             return {**head, "outcome": "refused", "reason": told(error, folder)}
     error = largest_difference(signals, expected)

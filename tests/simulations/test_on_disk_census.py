@@ -8,6 +8,9 @@ import pytest
 
 pytest.importorskip("transformers")
 ROOT = Path(__file__).parent.parent.parent
+KINDS = (
+    "vit", "bert", "axk2", "gemma4", "flint", "bart", "granitemoe", "funnel", "dinov3_vit", "prophetnet", "musicgen",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def test_the_largest_difference_is_relative_and_of_every_signal(census):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["vit", "deit", "bert", "axk2", "gemma4", "flint", "bart", "granitemoe"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_type_on_disk_has_the_bits_of_the_loaded_one(census, kind):
     from stage import tiny_networks
 

@@ -328,8 +328,7 @@ def _fit(checkpoint: Checkpoint, count: int) -> None:
 def _positions(model: Any) -> int | None:
     """Return the rows of the table of positions, where they are learned; rotations and sinusoids have no end."""
     for name, module in model.base_model.named_modules():
-        # On disk a module that reads single rows stands in the place of the table.
-        if name.rpartition(".")[2] in _TABLES and hasattr(module, "num_embeddings"):
+        if isinstance(module, torch.nn.Embedding) and name.rpartition(".")[2] in _TABLES:
             # RoBERTa counts from behind its padding.
             return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
     return None

@@ -45,7 +45,9 @@ class _Store(Protocol):
     def rows(self, name: str, rows: list[int]) -> torch.Tensor: ...
 
 
-def on_disk(source: Any, *, tokenizer: Any | None = None, attention: str = "eager") -> Checkpoint:
+def on_disk(
+    source: Any, *, tokenizer: Any | None = None, attention: str = "eager", inputs: dict[str, Any] | None = None
+) -> Checkpoint:
     """Open a checkpoint for analysis with the weights of one layer at a time in memory, float32.
 
     It has no head: it gives the stream, neither the next token nor a class. A pass reads every weight once. What
@@ -60,6 +62,8 @@ def on_disk(source: Any, *, tokenizer: Any | None = None, attention: str = "eage
     tokenizer : optional
         In place of the one beside the weights.
     attention : "eager" or "sdpa"
+    inputs : dict, optional
+        Arguments of the network for tracing, where eight tokens of its vocabulary or an image of its size will not do.
 
     Returns
     -------
@@ -79,10 +83,15 @@ def on_disk(source: Any, *, tokenizer: Any | None = None, attention: str = "eage
     ...
     ctrlattn.InputError: no/such/directory: no such directory...
     """
-    return opened(describe(source), tokenizer, attention)
+    return opened(describe(source), tokenizer, attention, inputs)
 
 
-def opened(description: Description, tokenizer: Any | None = None, attention: str = "eager") -> Checkpoint:
+def opened(
+    description: Description,
+    tokenizer: Any | None = None,
+    attention: str = "eager",
+    inputs: dict[str, Any] | None = None,
+) -> Checkpoint:
     """Apply `on_disk` to what was described."""
     _require_plain(description)
     with foreign(description.source):
@@ -99,7 +108,7 @@ def opened(description: Description, tokenizer: Any | None = None, attention: st
     row = description.family
     layers = _layers(description, model) if row is None else row.layers_of(model)
     _attach(model, layers, store, _Unchanged(files_read(description)))
-    family = row or Traced(description.model_type, proved(model.eval()))
+    family = row or Traced(description.model_type, proved(model.eval(), inputs))
     network = Checkpoint(model.eval(), tokenizer or description.loaded_tokenizer, family, description.name)
     _require_filled(description.source, network)
     for sublayer in network.sublayers():
@@ -201,12 +210,14 @@ def _empty(description: Any, attention: str) -> Any:
 
 def _without_head(whole: Any) -> Any:
     """Return the part of a network that gives the stream."""
+    import transformers
+
+    headless: Any = transformers.MODEL_MAPPING.get(type(whole.config), None)
+    if headless is not None and isinstance(whole, headless):
+        return whole
     base = whole.base_model
-    try:
-        base.get_input_embeddings()
-    except NotImplementedError:  # a mere shell around the decoder of two stacks
-        return getattr(base, "decoder", base)
-    return base
+    # A mere shell around the decoder of two stacks does not know what its inputs are.
+    return base.decoder if type(base).__name__.endswith("DecoderWrapper") else base
 
 
 def _store(description: Description, whole: Any, model: Any) -> _Store:
@@ -225,39 +236,26 @@ def _shards(folder: Path) -> list[str]:
     return files
 
 
-class _Rows(torch.nn.Module):
-    """An embedding that reads the rows it is asked for."""
-
-    def __init__(self, store: _Store, name: str, like: torch.nn.Embedding) -> None:
-        super().__init__()
-        self.store, self.name = store, name
-        self.num_embeddings, self.embedding_dim = like.num_embeddings, like.embedding_dim
-        self.padding_idx = like.padding_idx
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        different, places = ids.unique(return_inverse=True)
-        return self.store.rows(self.name, different.tolist())[places]
-
-
 def _read_rows_when_called(module: torch.nn.Embedding, store: _Store, name: str) -> None:
-    """Let an embedding that scales its rows have those of a text alone, numbered anew, while it is called.
+    """Let an embedding have the rows of a text alone, numbered anew, while it is called.
 
     Else something stands there that reads what is asked of it: a network may look for the row of its padding.
     """
-    shape = tuple(module.weight.shape)
+    shape, padding = tuple(module.weight.shape), module.padding_idx
     stand_in = ExpertStack(shape, lambda i: store.rows(name, [i])[0], lambda: store.read({name})[name])
 
     def fill(_: Any, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
         different, places = given[0].unique(return_inverse=True)
         object.__setattr__(module, "weight", store.rows(name, different.tolist()))
+        module.padding_idx = None  # it would count among the numbers of the text; it matters to gradients alone
         return (places,)
 
     def leave(*_: Any) -> None:
         object.__setattr__(module, "weight", stand_in)
+        module.padding_idx = padding
 
     del module._parameters["weight"]
     leave()
-    module.padding_idx = None  # it would count among the numbers of the text; it matters to gradients alone
     module.register_forward_pre_hook(fill)
     module.register_forward_hook(leave, always_call=True)
 
@@ -294,13 +292,10 @@ def _attach(model: Any, layers: list[Any], store: _Store, unchanged: _Unchanged)
     for name, module in list(model.named_modules()):
         if f"{name}.weight" in inside:
             continue
-        if type(module) is torch.nn.Embedding:
-            model.set_submodule(name, _Rows(store, f"{name}.weight", module))
-        elif isinstance(module, torch.nn.Embedding) and type(module).__name__.endswith("ScaledWordEmbedding"):
+        scaled = isinstance(module, torch.nn.Embedding) and type(module).__name__.endswith("ScaledWordEmbedding")
+        if scaled or type(module) is torch.nn.Embedding:
             _read_rows_when_called(module, store, f"{name}.weight")
-        else:
-            continue
-        outside.discard(f"{name}.weight")
+            outside.discard(f"{name}.weight")
     for name, weight in store.read(outside).items():
         _set(model, name, weight)
     for module in model.modules():
