@@ -1,6 +1,8 @@
 """batches -> one labelled xarray.Dataset: an axis is a dimension of a grid, and a coordinate of a sample's cells."""
 
+import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,17 +13,16 @@ from ctrlattn.sweep.axes import Axis
 from ctrlattn.sweep.batch import MEANINGS, unpacked
 from ctrlattn.sweep.cell import tables_of
 from ctrlattn.sweep.plan import Plan
+from ctrlattn.sweep.spec import Spec
 from ctrlattn.sweep.spec import dumps as spec_dumps
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from ctrlattn.sweep.spec import Spec
-
 SCHEMA_VERSION = 1
 
 
-def collected(plan: Plan, spec: "Spec", batches: Iterable[bytes]) -> "xr.Dataset":
+def collected(plan: Plan, spec: Spec, batches: Iterable[bytes]) -> "xr.Dataset":
     """Join all batches, in their order, to one Dataset.
 
     Returns
@@ -98,16 +99,22 @@ def values_at(plan: Plan, place: tuple[int, ...]) -> dict[str, Any]:
 
 
 def cell_toml(plan: Plan, place: tuple[int, ...]) -> str:
-    """Return a cell as TOML: its loop as `ctrlattn simulate` reads it, and the other tables as they are."""
+    """Return a cell as TOML that a command reads.
+
+    It is the configuration of the loop, which `ctrlattn simulate` reads, with the other tables as comments. Without a
+    loop it is the sweep of this cell alone, which `ctrlattn sweep` reads.
+    """
+    values = values_at(plan, place)
+    tables = tables_of(plan.tables, values)
+    if "loop" not in tables:
+        axes = {path: [value] for path, value in values.items()}
+        return spec_dumps(replace(Spec(**json.loads(plan.text)), axes=axes, sample=None))
     import tomli_w
 
     from ctrlattn import config
     from ctrlattn.sweep.cell import Cell
 
-    tables = tables_of(plan.tables, values_at(plan, place))
     others = {name: table for name, table in tables.items() if name not in ("loop", "simulation")}
-    if "loop" not in tables:
-        return tomli_w.dumps(others)
     made = Cell(tables).configuration
     text = config.dumps(made.loop, made.simulation)
     comments = tomli_w.dumps(others).splitlines()  # a configuration of a loop has no such tables

@@ -1,7 +1,5 @@
 """Cells as a labelled Dataset: coordinates, units, failures, and the best of them."""
 
-import tomllib
-
 import numpy as np
 import pytest
 
@@ -64,9 +62,23 @@ def test_the_best_cell_is_a_configuration(tmp_path):
     read = config.loads(cell_toml(plan, place))
     assert (read.loop.controller.kp, read.simulation.layers) == (0.4, 3)
     assert "# layer = 2" in cell_toml(plan, place)
-    unread = Spec({"span.first": [1, 2]}, {"loss": {}}, checkpoint={"source": "a", "text": "b"})
-    tables = tomllib.loads(cell_toml(plan_of(unread), (1,)))
-    assert tables == {"checkpoint": {"source": "a", "text": "b"}, "span": {"first": 2}}
+
+
+@pytest.mark.parametrize("sample", [None, Sample("sobol", 4)])
+def test_the_best_cell_of_a_sweep_without_a_loop_is_a_sweep_of_one_cell(sample):
+    shared = {"best": "loss", "checkpoint": {"source": "a", "text": "b"}, "span": {"layers": 2}}
+    spec = Spec(
+        {"span.first": Range(1, 4, 4, whole=True), "span.recall": Range(0, 1, 5)}, {"loss": {}}, sample, **shared
+    )
+    plan = plan_of(spec)
+    place = (2,) if sample else (1, 3)
+    one = loads(cell_toml(plan, place))
+    assert one.axes == {path: [value] for path, value in values_at(plan, place).items()}
+    assert one.to_table() == {**spec.to_table(), "axes": one.axes} if sample is None else one.sample is None
+    again = plan_of(one)
+    assert again.space.cells == 1
+    assert values_at(again, (0,) * len(again.space.shape)) == values_at(plan, place)
+    assert (again.tables, again.best) == (plan.tables, plan.best)
 
 
 def test_no_number_no_best_cell(tmp_path):
