@@ -45,14 +45,15 @@ MODELS = {
     ("name", "attention"), [*zip(MODELS, cycle(("eager", "sdpa")), strict=False), ("gpt2", "sdpa"), ("llama", "eager")]
 )
 def test_it_is_the_largest_eigenvalue_of_the_whole_jacobian(name, attention):
+    ids = IDS[:5]
     torch.manual_seed(0)
     network = checkpoints.load(sharp(MODELS[name]()), attention=attention)
     for layer in range(2):
-        whole = layer_jacobian(network, layer, IDS) @ np.eye(len(IDS) * 16)
-        exact = causal_radius(network, layer, IDS)
+        whole = layer_jacobian(network, layer, ids) @ np.eye(len(ids) * 16)
+        exact = causal_radius(network, layer, ids)
         # Equal eigenvalues of two tokens make those of the whole matrix lie; its blocks do not.
-        blocks = whole.reshape(len(IDS), 16, len(IDS), 16)
-        radii = [np.abs(np.linalg.eigvals(blocks[i, :, i])).max() for i in range(len(IDS))]
+        blocks = whole.reshape(len(ids), 16, len(ids), 16)
+        radii = [np.abs(np.linalg.eigvals(blocks[i, :, i])).max() for i in range(len(ids))]
         # transformers computes eager softmax and the norms of all but GPT-2 in float32.
         rounding = 1e-7 if name == "gpt2" else 3e-6
         assert_allclose(exact.radius, max(radii), rtol=rounding)

@@ -90,7 +90,7 @@ def test_the_forecast_names_what_forbids_a_fixed_point(one, words, least):
 
 @pytest.mark.slow
 def test_a_law_that_runs_away_is_told_and_not_measured_further(network, text, short_search):
-    whole = network(double=False)
+    whole = network("gpt2", double=False)
     study = loop_study(whole, text(2, 2), layers=(1, 3), passes=4, controller=PID(0.5), recall=3e38)
     assert "not finite after pass" in study.diverged["asked"]
     assert set(study.losses["asked"]) <= {1}

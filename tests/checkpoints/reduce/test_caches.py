@@ -14,9 +14,9 @@ from ctrlattn.errors import InputError
 
 ROWS = ("llama", "gpt2", "neox", "gemma3")
 HOW = ("first", "last", "gains", "block", "repeat")
-# Caches differ by their windows, and what is left of a network by how it was changed: every way of three networks.
+# Caches differ by their windows, and what is left of a network by how it was changed: every way of two networks.
 EACH = [
-    *(("llama", how) for how in HOW), *(("gemma3", how) for how in HOW), *(("olmo3", how) for how in HOW[:-1]),
+    *(("llama", how) for how in HOW), *(("gemma3", how) for how in HOW), ("olmo3", "first"), ("olmo3", "gains"),
     ("gpt2", "first"), ("gpt2", "repeat"), ("neox", "gains"), ("neox", "repeat"), ("mixtral", "last"),
     ("mixtral", "gains"), ("gpt_oss", "first"), ("gpt_oss", "gains"), ("phi3", "last"), ("phi3", "block"),
 ]  # fmt: skip

@@ -35,13 +35,19 @@ def profile():
     )
 
 
+@pytest.fixture(scope="module")
+def written(profile, tmp_path_factory, undrawn_file):
+    """The page of all parts, written once and only read."""
+    return write_analysis(tmp_path_factory.mktemp("page"), profile)
+
+
 @pytest.mark.slow
-def test_every_part_has_its_section_numbers_and_pictures(profile, tmp_path, undrawn):
-    written = write_analysis(tmp_path, profile)
+def test_every_part_has_its_section_numbers_and_pictures(profile, written):
+    folder = written.path.parent
     page = written.path.read_text(encoding="utf-8")
     assert re.findall(r'<section id="([^"]+)"', page) == ["material", *KEYS]
-    assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8")) == written.summary
-    saved = results.load(tmp_path / "results.nc")
+    assert json.loads((folder / "summary.json").read_text(encoding="utf-8")) == written.summary
+    saved = results.load(folder / "results.nc")
     for name in profile.data_vars:
         assert name in saved, f"{name} was measured and is not in results.nc"
         np.testing.assert_array_equal(saved[name], profile[name])
@@ -57,18 +63,18 @@ def test_every_part_has_its_section_numbers_and_pictures(profile, tmp_path, undr
     assert "There is no attention matrix" not in page
     for picture in re.findall(r'role="img" aria-label="([^"]+)"', page):
         assert len(picture) > 20
-    assert len(list((tmp_path / "figures").glob("*.png"))) >= len(KEYS)
+    assert len(list((folder / "figures").glob("*.png"))) >= len(KEYS)
 
 
 @pytest.mark.slow
-def test_the_sentences_are_those_of_the_profile(profile, tmp_path, undrawn):
-    summary = write_analysis(tmp_path, profile).summary
+def test_the_sentences_are_those_of_the_profile(profile, written):
+    summary = written.summary
     gain = profile["feedback_gain"].sel(sublayer="attention").median("token").to_numpy()
     np.testing.assert_allclose(summary["feedback"]["attention"]["median_gain"], gain)
     assert summary["attention"]["unstable_share"]["comparator"] == pytest.approx(
         float(profile["unstable_share"].sel(preset="comparator").mean())
     )
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = written.path.read_text(encoding="utf-8")
     titles = dict(re.findall(r'<section id="(\w+)">\s*<h2><span class="number">\d+</span>(.*?)</h2>', page))
     assert titles["feedback"] == f"Attention is negative feedback in {int(np.sum(gain < 0))} of 3 layers"
     cosine = summary["diversity"]["mean_cosine"]

@@ -250,10 +250,18 @@ def test_attention_alone_is_enough(tmp_path, coarse):
 
 
 @pytest.mark.slow
-def test_one_token_one_layer(tmp_path, coarse):
-    loops = ["softmax", "neutreno", "pidformer-ema"]
-    written = write(tmp_path, recorded=[recording(layers=1, heads=1, n=1)], presets=loops)
+def test_one_token_one_layer_and_interactive_panes(tmp_path, coarse):
+    """With the panes of plotly, which need no network and are inlined once."""
+    pytest.importorskip("plotly")
+    loops, one = ["softmax", "neutreno", "pidformer-ema"], recording(layers=1, heads=1, n=1)
+    written = write(tmp_path, recorded=[one], presets=loops, interactive=True)
     assert "nan" not in json.dumps(written.summary["time"]["real"]["softmax"]["final"])
+    text = written.path.read_text(encoding="utf-8")
+    assert 3e6 < len(text) < 9e6
+    resources = Resources()
+    resources.feed(text)
+    assert all(value.startswith(("#", "data:")) for value in resources.found)
+    assert text.count("plotly-graph-div") >= 3
 
 
 def test_diversity_curves(material):
@@ -301,20 +309,6 @@ def test_bad_input(tmp_path):
             write(tmp_path / "out", **arguments)
     with pytest.raises(ValueError, match="cannot write to the output directory"):
         write(tmp_path / "file" / "out")
-
-
-@pytest.mark.slow
-def test_interactive_panes_are_inlined_once(tmp_path, monkeypatch, coarse):
-    pytest.importorskip("plotly")
-    for name in ("automaton", "transients", "exponents", "configurations"):  # they have no pane
-        monkeypatch.delitem(page.PAGE.sections, name)
-    written = write(tmp_path, recorded=[recording()], presets=["neutreno"], interactive=True)
-    text = written.path.read_text(encoding="utf-8")
-    assert 3e6 < len(text) < 9e6
-    resources = Resources()
-    resources.feed(text)
-    assert all(value.startswith(("#", "data:")) for value in resources.found)
-    assert text.count("plotly-graph-div") >= 3
 
 
 def test_published_configurations_are_judged_on_the_recorded_modes(material):

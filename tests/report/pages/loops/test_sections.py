@@ -77,6 +77,7 @@ def test_exponents_of_the_recorded_layers_add_up_to_their_determinants(material)
 @pytest.mark.slow
 def test_gains_of_the_region_leave_all_modes_stable(monkeypatch, material, short_search):
     monkeypatch.setattr(design, "FIRST", design.FIRST[::8])
+    monkeypatch.setattr(design, "refine_slices", lambda first, regions, slices_of: (first, regions))  # for a picture
     section = design.sections(material)[0]
     spectrum = material.spectra["toy"]
     assert section.numbers["gains_confirmed_on_all_modes"]["printed law"] > 0.9
@@ -95,6 +96,7 @@ def test_gains_of_the_region_leave_all_modes_stable(monkeypatch, material, short
 def test_a_report_without_linear_loops(monkeypatch):
     monkeypatch.setattr(design, "FIRST", design.FIRST[::8])  # the designed gains are no matter here
     monkeypatch.setattr(design, "MODES", 4)
+    monkeypatch.setattr(design, "refine_slices", lambda first, regions, slices_of: (first, regions))
     material = Material(named_loops(["prediction-error-rms"], {}), {"toy": [recording(1)]})
     assert len(transients.sections(material)[0].sentences) == 1
     assert exponents.sections(material)[0].pictures == ()
