@@ -13,7 +13,9 @@ import random
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 LINES, SHORTEST = 20, 30
@@ -34,11 +36,16 @@ def drawn(seed: int) -> tuple[list[str], dict[str, set[str]]]:
 
 def sheet(seed: int) -> str:
     """What a reader is shown."""
+    lines = [f"{place}. `{line}`" for place, line in enumerate(drawn(seed)[0], 1)]
+    return "\n".join(["# The files", "", *map(str, outliner()()), "", "# The lines", "", *lines])
+
+
+def outliner() -> Callable[..., list[Any]]:
+    """The function of docs/outline.py."""
     sys.path.insert(0, str(ROOT / "docs"))
     from outline import outlines
 
-    lines = [f"{place}. `{line}`" for place, line in enumerate(drawn(seed)[0], 1)]
-    return "\n".join(["# The files", "", *map(str, outlines()), "", "# The lines", "", *lines])
+    return outlines
 
 
 def score(seed: int, answers: str) -> str:

@@ -12,10 +12,9 @@ SPEC.loader.exec_module(readers)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_sheet_shows_each_line_and_all_files_but_no_answer(seed):
-    lines, files = readers.drawn(seed)
-    outline, shown = readers.sheet(seed).split("# The lines")
+def test_a_sheet_shows_each_line_and_all_files_but_no_answer():
+    lines, files = readers.drawn(1)
+    outline, shown = readers.sheet(1).split("# The lines")
     assert re.findall(r"^\d+\. `(.*)`$", shown, re.MULTILINE) == lines
     assert all(f"\n{path}: " in outline for line in lines for path in files[line])
     assert ".py" not in shown.replace("`", "") or any(".py" in line for line in lines)
@@ -34,7 +33,6 @@ def test_the_outline_names_constants_functions_and_methods(tmp_path):
     source = '"""One thing.\n\nMore."""\nLIMIT = 3\n\nclass Car:\n    def drive(self):\n        "Off."\n'
     (tmp_path / "b.py").write_text(source)
     (tmp_path / "a.py").write_text("")
-    readers.sheet(0)  # which knows where the outline is
-    from outline import outlines
-
-    assert [str(outline) for outline in outlines(tmp_path)] == ["b.py: One thing.  [LIMIT; Car (drive: Off.)]"]
+    assert [str(outline) for outline in readers.outliner()(tmp_path)] == [
+        "b.py: One thing.  [LIMIT; Car (drive: Off.)]"
+    ]
