@@ -153,9 +153,13 @@ def short_search():
 
 @pytest.fixture(scope="module")
 def one_problem():
-    """Spectra of trained loops are measured at one problem of three: what they forecast has tests of its own."""
+    """Spectra of trained loops are measured at one problem of three, and basins from one start of eight.
+
+    What they forecast, and what a basin is, has tests of its own.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ctrlattn.nn.experiment.loop_forecast.PROBLEMS", 1)
+        patch.setattr("ctrlattn.nn.experiment.loop_beyond._STARTS", 1)
         yield
 
 
