@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.rounded_once import RoundedOnce
+from ctrlattn.checkpoints.network.rounded_once import InOwnType, RoundedOnce
 from ctrlattn.checkpoints.network.unrolled import unrolled
 from ctrlattn.checkpoints.network.watch import Hook, first, hooked, stream_of, watch_calls, with_first
 from ctrlattn.checkpoints.trace.compose import difference
@@ -177,24 +177,36 @@ def _require_cache(source: Checkpoint, model: Any, arguments: dict[str, Any], li
         return
     error = _error_of_a_cache(model, ids)
     if error is not None and not error <= limit:
-        source_error, error = _errors_rounded_alike(source.model, model, ids) or (source_error, error)
+        source_error, error = _errors_computed(RoundedOnce, source.model, model, ids) or (source_error, error)
     if error is None or not error <= max(limit, _ROOM * source_error):
         amount = "numbers that it does not give" if error is None else f"{error:.1e} of the largest number"
         raise InputError(
             f"token by token, with a cache, the repeated network differs from itself on the whole text by {amount}, "
             f"and the source by {source_error:.1e}: its layers share places in the cache, or do something else when "
-            "tokens come one by one"
+            f"tokens come one by one{_in_own_type(source.model, model, ids)}"
         )
 
 
-def _errors_rounded_alike(source: Any, model: Any, ids: torch.Tensor) -> tuple[float, float] | None:
-    """Return the errors of a cache where no digit depends on how many tokens come at once; None if not computed.
+def _in_own_type(source: Any, model: Any, ids: torch.Tensor) -> str:
+    """Say how large the errors of a cache are where nothing is computed or held in a coarser type; "" if unknown."""
+    errors = _errors_computed(InOwnType, source, model, ids)
+    if errors is None:
+        return ""
+    dtype = str(next(source.parameters()).dtype).removeprefix("torch.")
+    return (
+        f". With all that it computes or holds in a coarser type in {dtype} it is {errors[1]:.1e} and {errors[0]:.1e}"
+    )
 
-    What a network computes in a coarser type than its own, such as the scores of a router, has other digits beside
-    other tokens. An error that remains when the digits agree is no rounding.
+
+def _errors_computed(way: type[RoundedOnce], source: Any, model: Any, ids: torch.Tensor) -> tuple[float, float] | None:
+    """Return the errors of a cache where what is computed in a coarser type is done another way; None if it cannot be.
+
+    Some networks compute in a coarser type than their own, such as the scores of a router or the state of linear
+    attention. `RoundedOnce` takes out that digits depend on how many tokens come at once, and `InOwnType` all rounding
+    to that type. An error that remains is none of rounding.
     """
     try:
-        with RoundedOnce(next(source.parameters()).dtype):
+        with way(next(source.parameters()).dtype):
             source_error, error = (_error_of_a_cache(network, ids) for network in (source, model))
     except InputError:  # an operation that the network's own type does not have
         return None

@@ -3,7 +3,8 @@
 Torch computes an elementwise function on whole vectors of the processor in another way than on the numbers behind them,
 and orders the sums of a product by its size. A router that scores tokens in float32, in a network of float64, therefore
 gives a token another last digit when there are other tokens beside it. Rounded once, a token has the same digits beside
-all others.
+all others. Where a state is held in the coarser type, and one token is computed by another formula than a whole text,
+only the network's own type throughout shows whether both are the same function.
 """
 
 from functools import cache
@@ -49,7 +50,7 @@ class RoundedOnce(TorchDispatchMode):
 
     def _refined(self, value: Any) -> Any:
         if isinstance(value, torch.dtype):
-            return self._fine if value.is_floating_point else value
+            return self._fine if value.is_floating_point and _eps(value) > _eps(self._fine) else value
         if not self._coarse(value):
             return value
         return value.to(self._fine.to_complex() if value.is_complex() else self._fine)
@@ -58,6 +59,25 @@ class RoundedOnce(TorchDispatchMode):
         if not isinstance(value, torch.Tensor) or not (value.is_floating_point() or value.is_complex()):
             return False
         return _eps(value.dtype) > _eps(self._fine)
+
+
+class InOwnType(RoundedOnce):
+    """Inside the block, what operations give in a coarser type is the value in `fine`, which is not rounded at all.
+
+    Examples
+    --------
+    >>> x = torch.linspace(-3, 3, 32, dtype=torch.float64)
+    >>> with InOwnType(torch.float64):
+    ...     y = x.to(torch.float32).sigmoid()
+    >>> y.dtype, torch.equal(y, x.sigmoid())
+    (torch.float64, True)
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if _shares(func):  # what is written into keeps its type
+            return func(*args, **kwargs)
+        return func(*tree_map(self._refined, args), **tree_map(self._refined, kwargs))
 
 
 @cache

@@ -1,5 +1,7 @@
 """A repeated network that computes something else than its span run by hand is refused, with and without a cache."""
 
+import re
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from ctrlattn import PID, InputError
 from ctrlattn.checkpoints import repeat
 from ctrlattn.checkpoints.network.repeat_proof import (
     _error_of_a_cache,
+    _in_own_type,
     _read_and_other,
     _require_cache,
     require_repeated,
@@ -144,3 +147,20 @@ def test_a_fault_inside_of_a_coarser_type_is_seen(source):
     in_float32(model.model.layers[3], fault=1e-3, where=1)
     with pytest.raises(InputError, match="token by token"):
         _require_cache(source, model, {"input_ids": torch.arange(8)[None]}, 1e-9)
+
+
+def test_a_refusal_says_what_is_left_without_a_coarser_type():
+    """Linear attention holds float32, and computes one token by another formula than eight."""
+    import transformers
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "num_key_value_heads": 1}
+    linear = {f"linear_{name}": size for name, size in (("num_key_heads", 2), ("num_value_heads", 2),
+                                                        ("key_head_dim", 8), ("value_head_dim", 8))}  # fmt: skip
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "intermediate_size": 24}
+    config = transformers.Qwen3NextConfig(**sizes, **linear, **experts, vocab_size=31, head_dim=8)
+    config._experts_implementation = "eager"
+    torch.manual_seed(2)
+    model, ids = transformers.Qwen3NextForCausalLM(config).double().eval(), torch.arange(8)[None]
+    assert _error_of_a_cache(model, ids) > 1e-12
+    said = _in_own_type(model, model, ids)
+    assert re.fullmatch(r"\. With all that .* coarser type in float64 it is \d\.\de-1[5-8] and \d\.\de-1[5-8]", said)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ctrlattn.checkpoints.network.rounded_once import RoundedOnce
+from ctrlattn.checkpoints.network.rounded_once import InOwnType, RoundedOnce
 
 
 def test_a_product_of_one_row_is_that_row_of_the_whole_product():
@@ -59,3 +59,24 @@ def test_complex_numbers_are_rounded_once_too():
         assert torch.equal(torch.view_as_real(turned)[:5], torch.view_as_real(x[:5] * turns[:5]))
     assert turned.dtype == torch.complex64
     assert torch.equal(turned, (x.to(torch.complex128) * turns.to(torch.complex128)).to(torch.complex64))
+
+
+def test_nothing_is_rounded_to_a_coarser_type_that_the_network_has_not():
+    x, weight = torch.randn(3, 5, dtype=torch.float64), torch.randn(5, 5)
+    with InOwnType(torch.float64):
+        y = torch.softmax(x.float() @ weight, dim=-1, dtype=torch.float32)
+        room = torch.zeros(2, dtype=torch.float32)
+        half = torch.ones(2, dtype=torch.int64)
+    assert y.dtype == room.dtype == torch.float64
+    assert half.dtype == torch.int64
+    assert torch.equal(y, torch.softmax(x @ weight.double(), dim=-1))
+    with InOwnType(torch.float32):  # a finer type stays
+        assert (x + 1).dtype == torch.float64
+        assert weight.double().dtype == torch.float64
+
+
+def test_what_is_written_into_keeps_its_type():
+    state = torch.zeros(3)
+    with InOwnType(torch.float64):
+        state += torch.full((3,), 1 / 3, dtype=torch.float64)
+    assert state.dtype == torch.float32
