@@ -124,8 +124,13 @@ def saved(folder, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERTS)
-def test_a_network_without_a_row_is_traced_on_disk(tmp_path, name):
-    lazy, whole = checkpoints.on_disk(saved(tmp_path, name)), checkpoints.load(tmp_path)
+def test_a_network_without_a_row_is_traced_on_disk(tmp_path, monkeypatch, name):
+    """Layers alike are followed once: what is followed stays in memory until the trace ends, and grows with them."""
+    opened, plain = [], follow._Watch._open
+    monkeypatch.setattr(follow._Watch, "_open", lambda self, *given: (opened.append(0), plain(self, *given)))
+    lazy, on_disk = checkpoints.on_disk(saved(tmp_path, name)), len(opened)
+    whole = checkpoints.load(tmp_path)
+    assert 2 * on_disk == len(opened) < 6
     assert [call.kinds for call in lazy.structure.calls] == [call.kinds for call in whole.structure.calls]
     a, b = (checkpoints.feedback_profile(network, IDS, parts=["feedback", "sinks"]) for network in (lazy, whole))
     for variable in b.data_vars:
@@ -260,17 +265,6 @@ def test_numbers_that_transformers_would_not_make_are_refused(tmp_path, monkeypa
     monkeypatch.setattr(transformers.LlamaModel, "_init_weights", lambda *_: None)
     with pytest.raises(InputError, match=r"the numbers model\.rotary_emb\.\w*inv_freq are neither a weight nor made"):
         checkpoints.on_disk(tmp_path)
-
-
-@pytest.mark.parametrize("name", EXPERTS)
-def test_layers_alike_are_followed_once_on_disk_as_well(tmp_path, name, monkeypatch):
-    """What is followed stays in memory until the trace has ended, and would grow with the layers."""
-    opened, plain = [], follow._Watch._open
-    monkeypatch.setattr(follow._Watch, "_open", lambda self, *given: (opened.append(0), plain(self, *given)))
-    checkpoints.on_disk(saved(tmp_path, name))
-    on_disk, opened[:] = len(opened), []
-    checkpoints.load(tmp_path)
-    assert on_disk == len(opened) < 3
 
 
 def test_stacks_of_experts_set_no_layer_apart_and_anything_else_in_their_place_does():
