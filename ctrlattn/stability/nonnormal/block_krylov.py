@@ -5,7 +5,8 @@ dimension m, so that m products of the whole give what would take n m products b
 found exactly by d steps, and a large one as soon as its outermost Ritz pair has settled.
 
 A small residual alone does not settle it: far from a normal matrix, vectors of no eigenvalue have one. The residual is
-multiplied by the condition of the Ritz value, which the same steps know.
+multiplied by the condition of the Ritz value, which the same steps know. Nor does one pair: an isolated eigenvalue is
+found before the end of a dense interval that is larger, so that all Ritz values have a say.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,7 @@ _EVERY = 5  # steps between two looks at whether all has settled, which take eig
 _POWER = 64  # of the matrix whose norm bounds a radius: a norm is then at most m^(1/128) times too large in its root
 _MARGIN = 4.0  # first-order errors within which an eigenvalue may lie, for a block to be left behind
 _WELL_CONDITIONED = 10.0  # condition up to which the first-order error of a Ritz value says how far it may move
+_REACH = 2.0  # residuals within which any other Ritz value of a block may be on its way to an eigenvalue
 _BEYOND_FIRST_ORDER = 10.0  # first-order errors that an ill-conditioned Ritz value may move
 _UP = 1 + 1e-12  # covers the rounding of logarithm and exponential
 _BACKWARD = 10.0  # times m rounding units: the backward error of computed eigenvalues, as a share of the norm
@@ -70,7 +72,8 @@ def block_radius(
         Largest number of products; d of them are exact.
     tolerance : float
         The steps end where the error of the outermost Ritz value is below this share of it, and so are those of all
-        blocks whose Ritz value with its error reaches as far.
+        blocks whose Ritz value with its error reaches as far. No other Ritz value, with two residuals, reaches further
+        than twice this share beyond it.
     seed : int
         Seed of the random vectors from which the steps start.
     narrowed : callable (numbers of blocks) -> callable (their number, d) -> (their number, d), optional
@@ -159,10 +162,11 @@ def _span(projected: np.ndarray, m: int, d: int) -> tuple[np.ndarray, np.ndarray
     An ill-conditioned one leaves no block behind, and is left behind only where it cannot reach another by ten times
     as much: what comes after the first order may be larger than that.
     """
-    values, _, residuals, conditions = _ritz(projected, m, d)
-    well, reach = conditions <= _WELL_CONDITIONED, _MARGIN * residuals * conditions
+    values, _, residuals, conditions, reaches = _ritz(projected, m, d)
+    well, error = conditions <= _WELL_CONDITIONED, _MARGIN * residuals * conditions
     radii = np.abs(values)
-    return np.where(well, radii - reach, 0.0), radii + np.where(well, reach, _BEYOND_FIRST_ORDER * reach)
+    high = np.maximum(radii + np.where(well, error, _BEYOND_FIRST_ORDER * error), reaches)
+    return np.where(well, radii - error, 0.0), high
 
 
 def _chosen(basis: np.ndarray, blocks: np.ndarray, m: int) -> np.ndarray:
@@ -192,8 +196,9 @@ def _may_be_settled(projected: np.ndarray, m: int, d: int, tolerance: float) -> 
     able = _at_least(bounds, spectral_radii(matrices[[bounds.argmax()]])[0])
     radii = spectral_radii(matrices[able])
     i = int(able[radii.argmax()])
-    _, _, residuals, conditions = _ritz(projected[i : i + 1], m, d)
-    return bool(residuals[0] * conditions[0] <= tolerance * radii.max())
+    _, _, residuals, conditions, reaches = _ritz(projected[i : i + 1], m, d)
+    most = tolerance * radii.max()
+    return bool(residuals[0] * conditions[0] <= most and reaches[0] <= radii.max() + _REACH * most)
 
 
 def _at_least(bounds: np.ndarray, radius: float) -> np.ndarray:
@@ -224,18 +229,21 @@ def _radius_bounds(matrices: np.ndarray) -> np.ndarray:
         size = np.linalg.norm(power, axis=(1, 2))
 
 
-def _ritz(projected: np.ndarray, m: int, d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the outermost Ritz pair of each block, (n,) and (n, m), its residual and its condition, (n,).
+def _ritz(projected: np.ndarray, m: int, d: int) -> tuple[np.ndarray, ...]:
+    """Return the outermost Ritz pair of each block, (n,) and (n, m), its residual, its condition and the reach, (n,).
 
-    A computed eigenvalue is that of a matrix beside the projected one: the residual holds its distance as well.
+    A computed eigenvalue is that of a matrix beside the projected one: the residual holds its distance as well. The
+    reach is the largest modulus, with two residuals, of all Ritz values: the outermost may have settled at -0.9 while
+    another is still on its way to 1.
     """
     every = np.arange(len(projected))
     values, vectors = np.linalg.eig(projected[:, :m, :m])
     top = np.abs(values).argmax(axis=1)
     rounding = _BACKWARD * m * np.finfo(np.float64).eps * np.linalg.norm(projected[:, :m, :m], axis=(1, 2))
-    residuals = _last(projected, m, d) * np.abs(vectors[every, -1, top]) + rounding
+    residuals = _last(projected, m, d)[:, None] * np.abs(vectors[:, -1]) + rounding[:, None]
+    reaches = (np.abs(values) + _REACH * residuals).max(axis=1)
     conditions = np.array([eigenvalue_condition(*block) for block in zip(vectors, top, strict=True)])
-    return values[every, top], vectors[every, :, top], residuals, conditions
+    return values[every, top], vectors[every, :, top], residuals[every, top], conditions, reaches
 
 
 def _last(projected: np.ndarray, m: int, d: int) -> np.ndarray:
@@ -248,10 +256,11 @@ def _outermost(projected: np.ndarray, basis: np.ndarray, tolerance: float) -> Bl
     m, d = basis.shape[1:]
     bounds = _radius_bounds(projected[:, :m, :m])
     least = spectral_radii(projected[[bounds.argmax()], :m, :m])[0]
-    able = _at_least(bounds + _last(projected, m, d), least)
-    values, vectors, residuals, conditions = _ritz(projected[able], m, d)
+    able = _at_least(bounds + _MARGIN * _last(projected, m, d), least)
+    values, vectors, residuals, conditions, reaches = _ritz(projected[able], m, d)
     radii, errors = np.abs(values), residuals * conditions
     i = int(radii.argmax())
+    most = tolerance * radii[i]
     rivals = radii + errors >= radii[i]
     vector = vectors[i] @ basis[able[i]]
     return BlockRadius(
@@ -261,5 +270,5 @@ def _outermost(projected: np.ndarray, basis: np.ndarray, tolerance: float) -> Bl
         residual=float(residuals[i]),
         condition=float(conditions[i]),
         steps=m,
-        settled=bool(np.all(errors[rivals] <= tolerance * radii[i])),
+        settled=bool(np.all(errors[rivals] <= most) and np.all(reaches <= radii[i] + _REACH * most)),
     )

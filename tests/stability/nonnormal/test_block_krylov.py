@@ -133,15 +133,21 @@ def every_block(projected, basis, tolerance):
     )
     top = (np.arange(len(values)), np.abs(values).argmax(axis=1))
     rounding = 10 * m * np.finfo(float).eps * np.linalg.norm(projected[:, :m, :m], axis=(1, 2))
-    residuals = (projected[:, m, m - 1] if m < d else 0.0) * np.abs(vectors[top[0], -1, top[1]]) + rounding
+    last = projected[:, m, m - 1] if m < d else np.zeros(len(values))
+    every = last[:, None] * np.abs(vectors[:, -1]) + rounding[:, None]
+    residuals = every[top]
+    furthest = (np.abs(values) + 2 * every).max(axis=1)
     crossed = np.abs(np.einsum("ni,ni->n", lefts[top[0], :, top[1]].conj(), vectors[top[0], :, top[1]]))
     errors = residuals / np.maximum(crossed, 1e-300)
     radii = np.abs(values[top])
     i = int(radii.argmax())
     # The bound holds for every matrix within the rounding of the projected one, which no condition need cover then.
-    reach = block_krylov._radius_bounds(projected[:, :m, :m]) + (projected[:, m, m - 1] if m < d else 0.0)
-    rivals = (radii + errors >= radii[i]) & (reach >= radii[i])
-    return i, values[top][i], errors[i], bool(np.all(errors[rivals] <= tolerance * radii[i]))
+    able = block_krylov._radius_bounds(projected[:, :m, :m]) + 4 * last >= radii[i]
+    rivals = (radii + errors >= radii[i]) & able
+    settled = np.all(errors[rivals] <= tolerance * radii[i]) and np.all(
+        furthest[able] <= (1 + 2 * tolerance) * radii[i]
+    )
+    return i, values[top][i], errors[i], bool(settled)
 
 
 @pytest.mark.slow
@@ -164,9 +170,10 @@ def test_leaving_blocks_out_changes_nothing(seed, size):
                 assert_allclose(found.error, error, rtol=1e-6)
             if m < d:
                 radius = np.abs(np.linalg.eigvals(projected[:, :m, :m])).max(axis=1)
-                residual, condition = block_krylov._ritz(projected[[radius.argmax()]], m, d)[2:]
+                residual, condition, reach = block_krylov._ritz(projected[[radius.argmax()]], m, d)[2:]
                 may = block_krylov._may_be_settled(projected, m, d, tolerance)
-                assert may == bool(residual[0] * condition[0] <= tolerance * radius.max())
+                small = residual[0] * condition[0] <= tolerance * radius.max()
+                assert may == bool(small and reach[0] <= (1 + 2 * tolerance) * radius.max())
 
 
 def krylov_of(blocks, m, rng):
@@ -237,7 +244,7 @@ def test_an_unsettled_block_that_is_outermost_for_a_while_leaves_the_true_one_in
     projected[:, 2, 1] = 0.0, 0.2, 0.05
     projected[1, 1] = [0.3, 0.5]
     projected[1, 0, 1] = 0.3
-    values, _, residuals, conditions = block_krylov._ritz(projected, 2, 9)
+    values, _, residuals, conditions, _ = block_krylov._ritz(projected, 2, 9)
     assert np.abs(values)[1] > 1.0 + 4 * residuals[0] * conditions[0]
     assert_allclose(block_krylov._in_play(projected, 2, 9), [0, 1])
     projected[0, 0, 0] = 2.0
@@ -247,10 +254,11 @@ def test_an_unsettled_block_that_is_outermost_for_a_while_leaves_the_true_one_in
 def test_four_residuals_are_allowed_for():
     projected = np.zeros((2, 3, 2))
     projected[0, 0, 0], projected[1, 0, 0] = 2.0, 1.0
-    projected[1, 1, 0], projected[1, 2, 1] = 1e-9, 1.0
-    # The outermost pair of the second block is (1, ~[1, 1e-9]); its residual is 1e-9 of what the steps leave.
+    projected[1, 1, 0] = 1.0
+    # The outermost pair of the second block is (1, [1, 1]/sqrt 2), with the condition sqrt 2: its first-order error is
+    # what the steps leave.
     for residual, able in ((0.24, [0]), (0.26, [0, 1])):
-        projected[1, 2, 1] = residual * 1e9
+        projected[1, 2, 1] = residual
         assert_allclose(block_krylov._in_play(projected, 2, 9), able, err_msg=str(residual))
 
 
@@ -306,3 +314,32 @@ def test_blocks_left_behind_are_not_those_of_the_largest_radius(seed):
     outermost = block_radius(product_of(blocks), (16, 40), steps=40, seed=seed)
     assert outermost.block == radii.argmax()
     assert_allclose(abs(outermost.value), radii.max(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("others", [0, 3])
+@pytest.mark.parametrize("gap", [1e-4, 1e-3, 1e-2])
+def test_an_isolated_eigenvalue_does_not_hide_the_end_of_a_dense_interval(gap, others):
+    """-(1 - gap) stands alone and settles first; 1 is the end of what is dense. All blocks are normal."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        spectra = rng.uniform(-0.6, 1 - 2 * gap, (1 + others, 200))
+        spectra[:, 0] = -(1 - gap)
+        spectra[0, 1] = 1.0
+        outermost = block_radius(lambda v, spectra=spectra: spectra[: len(v)] * v, spectra.shape, seed=seed)
+        assert not outermost.settled or abs(abs(outermost.value) - 1) < 1e-5, seed
+
+
+def test_a_block_whose_other_ritz_value_may_reach_further_is_neither_left_behind_nor_settled():
+    """Ritz values -0.9 that is settled, and 0.85 whose residual is what the steps leave, of a block beside 0.95."""
+    projected = np.zeros((2, 3, 2))
+    projected[0, :2] = np.diag([0.95, 0.0])
+    projected[1, :2] = np.diag([-0.9, 0.85])
+    basis = np.broadcast_to(np.eye(9)[:2], (2, 2, 9))
+    for left, alone in ((0.04, True), (0.06, False)):  # 0.85 + 2 * 0.05 = 0.95
+        projected[1, 2, 1] = left
+        assert block_krylov._in_play(projected, 2, 9).tolist() == ([0] if alone else [0, 1])
+        assert block_krylov._outermost(projected, basis, 1e-6).settled == alone
+    projected[1, 2, 1] = 0.03
+    assert not block_krylov._may_be_settled(projected[1:], 2, 9, 1e-6)
+    projected[1, 2, 1] = 0.02
+    assert block_krylov._may_be_settled(projected[1:], 2, 9, 1e-6)
