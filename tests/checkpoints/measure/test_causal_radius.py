@@ -192,3 +192,19 @@ def test_a_real_eigenvalue_takes_one_product_to_check_and_a_pair_two():
     half = radius_of_blocks(network, lambda h: 0.5 * h, h, recorded_jacobian(lambda h: 0.5 * h, h))
     assert_allclose((half.radius, half.error), (0.5, 0.0), atol=1e-12)
     assert half.checks == len({3, half.token, drawn_token(4, 2)}) + 1
+
+
+def test_the_error_is_the_condition_times_the_residual_and_what_has_not_settled_is_refused(monkeypatch):
+    from ctrlattn.stability.nonnormal import block_krylov
+
+    plain, network = block_krylov.block_radius, checkpoints.load(MODELS["gpt2"]())
+
+    def with_changes(**changes):
+        monkeypatch.setattr(block_krylov, "block_radius", lambda *a, **k: plain(*a, **k)._replace(**changes))
+        return causal_radius(network, 1, IDS)
+
+    one, ten = (with_changes(condition=condition) for condition in (1.0, 10.0))
+    assert_allclose(ten.error, 10 * one.error, rtol=1e-12)
+    for changes in ({"settled": False}, {"condition": 1e9}):
+        with pytest.raises(ArithmeticError, match="not settled"):
+            with_changes(**changes)

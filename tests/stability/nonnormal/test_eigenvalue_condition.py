@@ -19,7 +19,8 @@ def test_equal_to_that_of_left_eigenvectors(scale):
 
 def test_normal_matrices_have_1_whatever_the_length_of_the_vectors():
     turn = np.linalg.qr(np.random.default_rng(0).standard_normal((5, 5)))[0]
-    assert_allclose([eigenvalue_condition(7.0 * turn, i) for i in range(5)], 1.0)
+    for length in (0.1, 7.0):
+        assert_allclose([eigenvalue_condition(length * turn, i) for i in range(5)], 1.0)
     assert eigenvalue_condition(np.array([[2.0]]), 0) == 1.0
 
 
