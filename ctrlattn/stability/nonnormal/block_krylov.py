@@ -16,14 +16,13 @@ import numpy as np
 
 from ctrlattn.errors import require_whole
 from ctrlattn.linear.lapack import spectral_radii
-from ctrlattn.stability.nonnormal.eigenvalue_condition import eigenvalue_condition
+from ctrlattn.stability.nonnormal.eigenvalue_condition import REACH, eigenvalue_condition
 
 _LOST = 1e-12  # a new direction below this share of its product is rounding
 _EVERY = 5  # steps between two looks at whether all has settled, which take eigenvalues
 _POWER = 64  # of the matrix whose norm bounds a radius: a norm is then at most m^(1/128) times too large in its root
 _MARGIN = 4.0  # first-order errors within which an eigenvalue may lie, for a block to be left behind
 _WELL_CONDITIONED = 10.0  # condition up to which the first-order error of a Ritz value says how far it may move
-_REACH = 2.0  # residuals within which any other Ritz value of a block may be on its way to an eigenvalue
 _BEYOND_FIRST_ORDER = 10.0  # first-order errors that an ill-conditioned Ritz value may move
 _UP = 1 + 1e-12  # covers the rounding of logarithm and exponential
 _BACKWARD = 10.0  # times m rounding units: the backward error of computed eigenvalues, as a share of the norm
@@ -198,7 +197,7 @@ def _may_be_settled(projected: np.ndarray, m: int, d: int, tolerance: float) -> 
     i = int(able[radii.argmax()])
     _, _, residuals, conditions, reaches = _ritz(projected[i : i + 1], m, d)
     most = tolerance * radii.max()
-    return bool(residuals[0] * conditions[0] <= most and reaches[0] <= radii.max() + _REACH * most)
+    return bool(residuals[0] * conditions[0] <= most and reaches[0] <= radii.max() + REACH * most)
 
 
 def _at_least(bounds: np.ndarray, radius: float) -> np.ndarray:
@@ -241,7 +240,7 @@ def _ritz(projected: np.ndarray, m: int, d: int) -> tuple[np.ndarray, ...]:
     top = np.abs(values).argmax(axis=1)
     rounding = _BACKWARD * m * np.finfo(np.float64).eps * np.linalg.norm(projected[:, :m, :m], axis=(1, 2))
     residuals = _last(projected, m, d)[:, None] * np.abs(vectors[:, -1]) + rounding[:, None]
-    reaches = (np.abs(values) + _REACH * residuals).max(axis=1)
+    reaches = (np.abs(values) + REACH * residuals).max(axis=1)
     conditions = np.array([eigenvalue_condition(*block) for block in zip(vectors, top, strict=True)])
     return values[every, top], vectors[every, :, top], residuals[every, top], conditions, reaches
 
@@ -270,5 +269,5 @@ def _outermost(projected: np.ndarray, basis: np.ndarray, tolerance: float) -> Bl
         residual=float(residuals[i]),
         condition=float(conditions[i]),
         steps=m,
-        settled=bool(np.all(errors[rivals] <= most) and np.all(reaches <= radii[i] + _REACH * most)),
+        settled=bool(np.all(errors[rivals] <= most) and np.all(reaches <= radii[i] + REACH * most)),
     )

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+REACH = 2.0  # residuals within which any other Ritz value may be on its way to an eigenvalue
+
 
 def eigenvalue_condition(vectors: np.ndarray, i: int) -> float:
     """Return the condition number of one eigenvalue, from all eigenvectors of its matrix.

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from ctrlattn.errors import InputError, require_whole
-from ctrlattn.stability.nonnormal.eigenvalue_condition import eigenvalue_condition
+from ctrlattn.stability.nonnormal.eigenvalue_condition import REACH, eigenvalue_condition
 from ctrlattn.stability.nonnormal.numerical_range import numerical_radius
 
 _LOST = 1e-12  # a new direction below this share of the first column is rounding
@@ -34,7 +34,7 @@ class Eigenvalues(NamedTuple):
     """Spectral radius and numerical radius of a square operator, from Arnoldi steps."""
 
     radius: float  # largest modulus of a Ritz value
-    error: float  # first-order error: residual |J x - lambda x| of that Ritz pair times the condition of lambda
+    error: float  # |J x - lambda x| of that Ritz pair times the condition of lambda, or how far another one may reach
     numerical_radius: float  # that of the projected matrix, a lower bound of the operator's
     steps: int
 
@@ -197,8 +197,9 @@ def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> 
     -------
     Eigenvalues
         The radius is the modulus of a Ritz value. It can be trusted where its error is small against it: its residual
-        alone is small in a strongly non-normal operator where no eigenvalue is. It is exact after n steps, but for the
-        rounding of the eigenvalue, which its condition multiplies as well.
+        alone is small in a strongly non-normal operator where no eigenvalue is. Where another Ritz value, with two
+        residuals, reaches further than that error beyond the radius, the error is how far. It is exact after n steps,
+        but for the rounding of the eigenvalue, which its condition multiplies as well.
 
     Raises
     ------
@@ -236,10 +237,13 @@ def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> 
     values, vectors = np.linalg.eig(projected[:size, :size])
     top = int(np.argmax(np.abs(values)))
     rounding = size * np.finfo(np.float64).eps * float(np.linalg.norm(projected))
-    residual = last * float(np.abs(vectors[-1, top])) + rounding
+    residuals = last * np.abs(vectors[-1]) + rounding
+    moduli = np.abs(values)
+    radius, inner = float(moduli[top]), moduli < moduli[top]
+    further = float((moduli + REACH * residuals)[inner].max(initial=radius)) - radius
     return Eigenvalues(
-        radius=float(np.abs(values[top])),
-        error=float(eigenvalue_condition(vectors, top) * residual),
+        radius=radius,
+        error=max(float(eigenvalue_condition(vectors, top) * residuals[top]), further),
         numerical_radius=numerical_radius(projected[:size, :size]),
         steps=size,
     )
