@@ -256,7 +256,8 @@ train loops --task addition --size 1
 train loops --task maze --size 4
 train loops --task digits --size 9
 train loops --task prefix-sums --first 9223372036854775807
-train loops --task prefix-sums --device cpu
+train loops --task prefix-sums --device abacus
+train loops --task prefix-sums --device meta
 train loops --task prefix-sums --dtype half
 analyze {sources}/decoder --text abc --device cpu --parts gian
 analyze {sources}/decoder --text abc --device cpux
