@@ -34,6 +34,20 @@ def pytest_collection():
         gc.enable()
 
 
+# Examples of functions that write a page or train: a decorator cannot mark them, and tests of their own cover them.
+SLOW_EXAMPLES = {
+    "ctrlattn.report.pages.repeated.write_repeated", "ctrlattn.report.pages.reduction.write_drop",
+    "ctrlattn.checkpoints.measure.loop_study.loop_study", "ctrlattn.report.pages.sweep.write_sweep",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Mark slow examples as slow tests are."""
+    for item in items:
+        if item.name in SLOW_EXAMPLES:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(params=["numpy", "torch"])
 def xp(request):
     """The library under test, one of the two array kinds."""

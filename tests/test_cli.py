@@ -376,6 +376,7 @@ def test_words_for_the_terminal_do_not_steer_it(tmp_path):
     assert "\x1b" not in told.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="arguments of bytes")
 def test_a_text_that_is_no_utf8_is_bad_input(tmp_path):
     for text in (b"A \xff cat sat.", os.fsencode(tmp_path / "latin.txt")):

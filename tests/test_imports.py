@@ -37,6 +37,7 @@ def test_help_loads_no_numerical_library():
     assert loaded & {"torch", "matplotlib", "transformers", "control", "xarray", "scipy", "numba"} == set()
 
 
+@pytest.mark.slow
 def test_the_page_of_a_checkpoint_the_matrices_of_a_loop_and_a_sweep_load_no_python_control():
     rooms = "import ctrlattn.report.pages.checkpoint.page, ctrlattn.stability, ctrlattn.linear, ctrlattn.frequency"
     asked = "ctrlattn.linear.poles([[0.5]]), ctrlattn.stability.numerical_radius([[0.5]])"

@@ -153,6 +153,7 @@ def test_a_batch_of_short_sequences_loads_no_compiler():
     assert process.stdout.split() == ["False", "True"]
 
 
+@pytest.mark.slow
 def test_a_controller_and_a_disturbance_take_one_layer_after_the_other():
     loop = Loop(CausalMean(), order="sequential", controller=PID(0.3, 0.1, 0.05), reference_gain=0.5)
     rng = np.random.default_rng(0)

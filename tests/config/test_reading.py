@@ -27,5 +27,5 @@ def test_files(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match=r"a\.toml: not a text in UTF-8: invalid start byte at byte 0"):
         config.load(path)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is a folder: give the file itself"):
         config.load(tmp_path)

@@ -55,6 +55,7 @@ def places(fig):
     return np.array([ax.get_position(original=True).extents for ax in fig.axes])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("draw", "narrow"),
     [

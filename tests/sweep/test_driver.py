@@ -11,6 +11,7 @@ def files_of(out):
     return {p.relative_to(out).as_posix(): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(small, tmp_path, monkeypatch):
     first = run(small, tmp_path / "a")
     files = files_of(tmp_path / "a")

@@ -43,6 +43,7 @@ def test_places_of_the_cache_that_are_shared_are_seen(source):
         require_repeated(source, model, (1, 3), 2, NAIVE, 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", [1, 6])
 def test_other_numbers_with_a_cache_are_seen(source, prompt):
     """Of eight tokens six come at once, and two one by one."""
@@ -142,6 +143,7 @@ def test_a_fault_beside_digits_of_a_coarser_type_is_seen(source, fault):
         require_repeated(source, model, (1, 3), 2, NAIVE, 1e-9)
 
 
+@pytest.mark.slow
 def test_a_fault_inside_of_a_coarser_type_is_seen(source):
     model = repeat(source, layers=(1, 3), passes=2).model
     in_float32(model.model.layers[3], fault=1e-3, where=1)

@@ -91,6 +91,7 @@ def test_a_span_of_a_traced_network_is_repeated_exactly(looped, text, name):
     assert len(controlled.layers) == len(controlled.structure.calls) == 4 + 2 * (b - a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["falcon", "jamba", pytest.param("olmo3", marks=slow)])
 def test_naive_passes_of_a_traced_network_are_its_span_run_again_bit_for_bit(looped, text, name):
     whole, ids, (a, b) = looped(name)[0], text(1, 8), SPANS[name]

@@ -118,6 +118,7 @@ def test_the_report_of_a_run_says_what_was_learned_and_clipped(settings, corners
         assert "controller" not in train(settings(arm, epochs=1), corners())
 
 
+@pytest.mark.slow
 def test_a_limit_that_nothing_reaches_is_the_preset_to_the_bit(settings, corners):
     plain, wide = (
         train(settings(arm, depth=3, limit=1e6), corners()) for arm in ("pidformer-ema", "pidformer-ema-saturated")

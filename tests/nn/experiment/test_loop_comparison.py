@@ -43,6 +43,7 @@ def numbers(result):
     return {name: value for name, value in result.items() if name != "run"}
 
 
+@pytest.mark.slow
 def test_the_device_reaches_training_and_passes_beyond_it(tmp_path, monkeypatch):
     """A run is the same on every device: its file and its digests are found again."""
     places, fit, move = [], loop_comparison.fit_loop, loop_comparison.on_device

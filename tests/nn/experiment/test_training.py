@@ -78,6 +78,7 @@ def test_a_loss_that_is_not_finite_stops_there_and_keeps_the_last_good_weights(s
         npt.assert_array_equal(value, weights[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_run_in_float64_is_that_of_float32_but_for_rounding(settings, corners, tmp_path):
     from safetensors.torch import load_file
 

@@ -57,6 +57,7 @@ def test_samples_do_not_mix_and_no_gradient_reaches_the_state():
     assert scale.grad.ravel().tolist() == pytest.approx([0.5, 0.5], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_pair_that_has_not_settled_says_so():
     flat = torch.diag(torch.tensor([1.0, 0.99, 0.98, 0.97, 0.96], dtype=torch.float64))
     few, many = (pass_radius(lambda x: x @ flat, torch.ones(1, 5, dtype=torch.float64), rounds=r) for r in (1, 900))

@@ -55,6 +55,7 @@ SMOOTH_BESIDE = (
 )
 
 
+@pytest.mark.slow
 @every_case("scale", [1e-6, 1.0, 1e3])
 @every_case("name", MAPS)
 def test_the_derivative_at_zero_is_known_at_every_scale(name, scale):

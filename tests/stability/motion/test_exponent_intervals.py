@@ -70,6 +70,7 @@ def test_a_run_goes_on_while_its_intervals_are_wide():
     assert holds(away, away.running[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [1e3, 1e6])
 def test_a_map_that_saturates_far_out_is_judged_where_it_ends_up(start):
     # 2 tanh has the derivative 0 in every digit far out, and 2/cosh(1.915)^2 at its fixed point.

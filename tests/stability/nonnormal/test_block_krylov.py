@@ -316,6 +316,7 @@ def test_blocks_left_behind_are_not_those_of_the_largest_radius(seed):
     assert_allclose(abs(outermost.value), radii.max(), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", [0, 3])
 @pytest.mark.parametrize("gap", [1e-4, 1e-3, 1e-2])
 def test_an_isolated_eigenvalue_does_not_hide_the_end_of_a_dense_interval(gap, others):

@@ -82,6 +82,7 @@ def test_a_defective_block_moves_by_the_square_root(c):
     assert henrici_departure(matrix) == c
 
 
+@pytest.mark.slow
 @every_case("continuous", [False, True])
 @every_case("seed", range(4))
 def test_nothing_on_a_fine_grid_goes_further_and_a_disturbance_gets_there(seed, continuous):

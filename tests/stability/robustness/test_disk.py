@@ -91,6 +91,7 @@ def test_gains_and_phases_of_the_disk_are_safe():
     assert disk.phase <= classical.phase_margin
 
 
+@pytest.mark.slow
 @every_case("channels", [2, 3, 4])
 @every_case("seed", [0, 1, 2])
 def test_mimo_definition_and_brute_force(channels, seed):
