@@ -19,6 +19,7 @@ from ctrlattn.linear.lapack import spectral_radii
 from ctrlattn.stability.nonnormal.eigenvalue_condition import REACH, eigenvalue_condition
 
 _LOST = 1e-12  # a new direction below this share of its product is rounding
+_ROOM = 80  # steps that memory is taken for at first: by then most blocks have been left behind
 _EVERY = 5  # steps between two looks at whether all has settled, which take eigenvalues
 _POWER = 64  # of the matrix whose norm bounds a radius: a norm is then at most m^(1/128) times too large in its root
 _MARGIN = 4.0  # first-order errors within which an eigenvalue may lie, for a block to be left behind
@@ -52,7 +53,7 @@ def block_radius(
     product: Product,
     shape: tuple[int, int],
     *,
-    steps: int = 80,
+    steps: int = 240,
     tolerance: float = 1e-6,
     seed: int = 0,
     narrowed: Callable[[np.ndarray], Product] | None = None,
@@ -104,9 +105,10 @@ def block_radius(
     most = min(require_whole("steps", steps), d)
     left, of_left = np.arange(n), product
     v = np.random.default_rng(seed).standard_normal((n, d))
-    basis = np.empty((n, most, d))  # block by block, so that one product of matrices projects on all directions of one
+    room = min(most, _ROOM)
+    basis = np.empty((n, room, d))  # block by block, so that one product of matrices projects on all directions of one
     basis[:, 0] = v / np.linalg.norm(v, axis=1, keepdims=True)
-    projected = np.zeros((n, most + 1, most))
+    projected = np.zeros((n, room + 1, room))
     for m in range(1, most + 1):
         w = np.asarray(of_left(basis[:, m - 1]), np.float64)
         following, projected[:, : m + 1, m - 1] = _orthogonal(w, basis[:, :m])
@@ -122,6 +124,8 @@ def block_radius(
                 left, projected, following = left[able], projected[able], following[able]
                 basis = _chosen(basis, able, m)
                 of_left = narrowed(left) if narrowed else among(product, left, n)
+        if m == basis.shape[1]:
+            basis, projected = _with_room(basis, projected, min(most, 2 * m))
         basis[:, m] = following
     outermost = _outermost(projected, basis, tolerance)
     return outermost._replace(block=int(left[outermost.block]))
@@ -173,6 +177,14 @@ def _chosen(basis: np.ndarray, blocks: np.ndarray, m: int) -> np.ndarray:
     directions = np.empty((len(blocks), *basis.shape[1:]))
     directions[:, :m] = basis[blocks, :m]
     return directions
+
+
+def _with_room(basis: np.ndarray, projected: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return both with room for so many steps."""
+    n, m, d = basis.shape
+    larger, matrices = np.empty((n, room, d)), np.zeros((n, room + 1, room))
+    larger[:, :m], matrices[:, : m + 1, :m] = basis, projected
+    return larger, matrices
 
 
 def _orthogonal(w: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

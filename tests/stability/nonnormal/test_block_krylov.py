@@ -344,3 +344,15 @@ def test_a_block_whose_other_ritz_value_may_reach_further_is_neither_left_behind
     assert not block_krylov._may_be_settled(projected[1:], 2, 9, 1e-6)
     projected[1, 2, 1] = 0.02
     assert block_krylov._may_be_settled(projected[1:], 2, 9, 1e-6)
+
+
+@pytest.mark.parametrize("steps", [7, 20, 33])
+def test_steps_beyond_the_first_room_are_those_of_one_room(monkeypatch, steps):
+    rng = np.random.default_rng(0)
+    blocks = rng.standard_normal((5, 40, 40)) / 6 + np.diag(np.linspace(0.1, 1.0, 40))
+    whole = block_radius(product_of(blocks), (5, 40), steps=steps, tolerance=1e-13)
+    monkeypatch.setattr(block_krylov, "_ROOM", 5)
+    again = block_radius(product_of(blocks), (5, 40), steps=steps, tolerance=1e-13)
+    assert again.steps == whole.steps == steps
+    assert (again.block, again.value, again.residual) == (whole.block, whole.value, whole.residual)
+    assert_allclose(again.vector, whole.vector, rtol=0, atol=0)
