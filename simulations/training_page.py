@@ -70,8 +70,9 @@ Other comparisons are possible:
   ([learned and limited control](#learned-and-limited-control));
 - deep networks by `--depth 48 --norm none`, or `--norm rms --depth-scaled`;
 - another device by `--device cuda`, and double precision by `--dtype float64`, both for `train loops` as well: its
-  weights are trained there, and spectra and forecasts are measured in float64 on the processor. A run is the same on
-  every device. The initial weights are then those of float32, and the runs are trained beside those of float32.
+  weights are trained there, and spectra and forecasts are measured in float64 on the processor. A run that is
+  stored is found again on every device. In float64 the initial weights are those of float32, and the runs are trained
+  beside those of float32.
 
 A run counts as diverged if its loss is not finite (it stops there, with the last good weights), or if it ends above 1.5
 times the loss of a constant prediction. It counts as not learning if it ends above 0.9 times that loss.
