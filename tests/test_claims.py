@@ -8,6 +8,7 @@ and of training are written from results by generators that have a check of thei
 import json
 import math
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,19 @@ def test_words_between_quotes_are_on_the_page():
     for row, words in quoted:
         name = page_of(row)
         assert words in " ".join((DOCS / name).read_text(encoding="utf-8").split()), words
+
+
+def test_the_counts_of_types_on_disk_are_those_of_the_census():
+    outcomes = Counter(row["outcome"] for row in results("families_on_disk.json")["types"])
+    errors = {
+        row["type"]: row["error"] for row in results("families_on_disk.json")["types"] if row["outcome"] == "differs"
+    }
+    page = " ".join((DOCS / "checkpoints.md").read_text(encoding="utf-8").split())
+    numerical = outcomes["equal"] + outcomes["differs"]
+    assert f"Of {outcomes.total()} types {numerical} run, are loaded and give the same numbers twice" in page
+    assert (
+        f"Of these {outcomes['equal']} are equal to the last bit on disk, and three ({', '.join(sorted(errors))})"
+        in page
+    )
+    assert max(errors.values()) < 6e-8
+    assert outcomes["refused"] == 0
