@@ -62,6 +62,21 @@ EQUIVALENT = {
     ("stability/nonnormal/block_krylov.py", "least = spectral_radii(projected[[bounds.argmax()], :m, :m])[0]",
      "bounds.argmax()  ->  bounds.argmin()"):
         "A block with a smaller radius leaves more blocks for the eigenvalues, the outermost one among them.",
+    ("predictors/attention.py", "if i >= self.matrix.shape[-1]:", "-1  ->  1"):
+        "A matrix (n, n) and one of heads (heads, n, n) have n there as well.",
+    ("stability/robustness/disk.py",
+     "return _sized(math.inf, math.inf, skew, attack.frequency, np.full(channels, np.nan + 0j), math.nan)",
+     "np.nan + 0j  ->  np.nan - 0j"): "No sign of a zero beside nan is looked at.",
+    ("stability/motion/exponent_intervals.py", "others = -np.sort(-averaged[:, 1:].mean(axis=0), axis=-1)",
+     "-1  ->  1"):
+        "The means (disturbances, k) have two axes.",
+    ("stability/robustness/margins.py", "return Margins(False, *[math.nan] * 8)", "8  ->  9"):
+        "The ninth number is nan where it is left out.",
+    ("stability/motion/tangent.py", "longest = float(np.max(np.abs(v), initial=0.0)) or 1.0", "1.0  ->  2.0"):
+        "The image of a direction of zeros is zero at any step.",
+    ("linear/jacobian.py",
+     "off = _block(adjoint, w, point, np.hstack([probe, -probe])) - expected * [1, -1]",
+     "expected * [1, -1]  ->  expected / [1, -1]"): "To divide by a sign is to multiply with it.",
     (KREISS, "return _LOWEST, max(high, 2 * here)  # here >= 0.01: no norm is below the numerical radius", "2  ->  3"):
         "Any bracket that holds the supremum leads to it; this one is wider.",
     (KREISS, "return min(max(k * border, 1e-12), here / 2), max(high, 2 * here)", "2  ->  3"):

@@ -238,3 +238,19 @@ def test_a_rate_does_not_depend_on_the_unit_of_the_state(scale, turn):
     certificate = contraction_certificate(control.ss(0.3 * turn, 0.5 * scale, 1 / scale, 0, 1), 0.2, 0.6)
     assert_allclose(certificate.rate, max(abs(0.3 * turn - 0.1), abs(0.3 * turn - 0.3)), rtol=1e-4, atol=1e-9)
     assert_allclose(certificate.metric, [[1.0]])
+
+
+@pytest.mark.parametrize("failures", [1, 2, 3])
+def test_the_rate_is_that_of_the_metric_that_was_found(monkeypatch, failures):
+    """A bound that no metric attains is widened, and the wider one is returned."""
+    rates, find = [], contraction._metric
+
+    def metric(g, rate):
+        rates.append(rate)
+        return None if len(rates) <= failures else find(g, rate)
+
+    monkeypatch.setattr(contraction, "_metric", metric)
+    tol = 1e-3
+    certificate = contraction_certificate(control.ss(0.9, 0.5, 1.0, 0, 1), 0.0, 1.0, tol=tol)
+    assert certificate.rate == rates[-1]
+    assert certificate.rate / rates[0] == pytest.approx(1 + (1, 30, 1e3)[failures - 1] * tol)
