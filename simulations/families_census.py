@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from ctrlattn.files import atomic
-from ctrlattn.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "families.json"
 Judge = Callable[[str, str, str], dict[str, Any]]
@@ -23,29 +22,30 @@ LIMIT = 600  # seconds for one type, on a machine that may have other work
 
 
 def entry(task: str, kind: str, name: str) -> dict[str, Any]:
-    """One row of the result: exact with the form of its layer, refused with the reason, or does not run."""
+    """One row of the result: the outcome of a type, or that it does not run."""
+    from stage.tiny_networks import row_of
+
+    return row_of(task, kind, name, outcome)
+
+
+def outcome(model: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """Exact with the form of its layer, or refused with the reason."""
     import numpy as np
-    from stage.tiny_networks import DoesNotRun, running
 
     from ctrlattn import checkpoints
     from ctrlattn.errors import InputError
 
-    head = {"task": task, "type": kind}
-    try:
-        model, given = running(task, kind, name)
-    except DoesNotRun as error:
-        return {**head, "outcome": "does not run", "reason": str(error)}
     try:
         network = checkpoints.load(model, inputs=given)
         signals = checkpoints.tap(network, given)
     except (InputError, ArithmeticError) as error:
-        return {**head, "outcome": "refused", "reason": str(error)}
+        return {"outcome": "refused", "reason": str(error)}
     again, state = checkpoints.recompose(signals, network).to_numpy(), signals["state"].to_numpy()[1:]
     error = np.abs(again - state).max(-1) / np.abs(state).max(-1).clip(1e-30)
     structure = network.structure
     kinds = sorted({kind for call in structure.calls for kind in call.kinds})
     return {
-        **head, "outcome": "exact", "layer": form(structure), "kinds": kinds, "error": float(error.max()),
+        "outcome": "exact", "layer": form(structure), "kinds": kinds, "error": float(error.max()),
         "matrix": not signals.attrs.get("no_matrix"),
     }  # fmt: skip
 
@@ -121,13 +121,9 @@ def measured_rows(
 
 
 def main(arguments: list[str]) -> None:
-    import torch
-    from stage import tiny_networks
+    from stage.tiny_networks import begun
 
-    torch.set_num_threads(1)  # a pool of threads does not survive a fork
-    run = provenance()  # at the start: a commit that is made while it runs is not what was measured
-    entry("causal", "llama", "LlamaForCausalLM")  # what is loaded now, every process has
-    every = list(tiny_networks.cases())
+    run, every = begun(entry)
     tasks = {task for task, *_ in every} & set(arguments)
     chosen = [case for case in every if not arguments or case[0] in tasks or (not tasks and case[1] in arguments)]
     if arguments and not tasks:

@@ -16,23 +16,21 @@ from typing import Any
 import families_census
 from stage.page_file import write_json
 
-from ctrlattn.provenance import provenance
-
 RESULT = Path(__file__).parent / "results" / "families_on_disk.json"
 
 
 def entry(task: str, kind: str, name: str) -> dict[str, Any]:
-    """One row: equal; differs, with the largest error; refused, with the reason; not loaded, or does not run."""
-    from stage.tiny_networks import DoesNotRun, running
+    """One row of the result: the outcome of a type, or that it does not run."""
+    from stage.tiny_networks import row_of
 
+    return row_of(task, kind, name, outcome)
+
+
+def outcome(model: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """Equal; differs, with the largest error; refused, with the reason; or not loaded."""
     from ctrlattn import checkpoints
     from ctrlattn.errors import InputError
 
-    head = {"task": task, "type": kind}
-    try:
-        model, given = running(task, kind, name)
-    except DoesNotRun as error:
-        return {**head, "outcome": "does not run", "reason": str(error)}
     given = {name: value.float() if is_pixels(value) else value for name, value in given.items()}
     with tempfile.TemporaryDirectory() as folder:
         model.float().save_pretrained(folder)
@@ -40,15 +38,15 @@ def entry(task: str, kind: str, name: str) -> dict[str, Any]:
             whole = checkpoints.load(folder, inputs=given)
             expected, again = (checkpoints.tap(whole, given) for _ in range(2))
         except (InputError, ArithmeticError) as error:
-            return {**head, "outcome": "not loaded", "reason": told(error, folder)}
+            return {"outcome": "not loaded", "reason": told(error, folder)}
         if largest_difference(again, expected):
-            return {**head, "outcome": "not loaded", "reason": "it gives other numbers each time"}
+            return {"outcome": "not loaded", "reason": "it gives other numbers each time"}
         try:
             signals = checkpoints.tap(checkpoints.on_disk(folder, inputs=given), given)
         except (InputError, ArithmeticError) as error:
-            return {**head, "outcome": "refused", "reason": told(error, folder)}
+            return {"outcome": "refused", "reason": told(error, folder)}
     error = largest_difference(signals, expected)
-    return {**head, "outcome": "differs" if error else "equal", "error": error}
+    return {"outcome": "differs" if error else "equal", "error": error}
 
 
 def is_pixels(value: Any) -> bool:
@@ -81,13 +79,9 @@ def largest_difference(signals: Any, expected: Any) -> float:
 
 
 def main(arguments: list[str]) -> None:
-    import torch
-    from stage import tiny_networks
+    from stage.tiny_networks import begun
 
-    torch.set_num_threads(1)  # a pool of threads does not survive a fork
-    run = provenance()
-    entry("causal", "llama", "LlamaForCausalLM")  # what is loaded now, every process has
-    every = list(tiny_networks.cases())
+    run, every = begun(entry)
     if arguments:
         rows = [families_census.measured(case, entry) for case in every if case[0] in arguments or case[1] in arguments]
         print(json.dumps(rows, indent=1))

@@ -18,31 +18,30 @@ from typing import Any
 import families_census
 from stage.page_file import write_json
 
-from ctrlattn.provenance import provenance
-
 RESULT = Path(__file__).parent / "results" / "families_repeated.json"
 GAIN, RECALL = 0.5, 0.1  # of the second loop
 LIMIT = 1e-9  # of the largest number of a token, in float64
 
 
 def entry(task: str, kind: str, name: str) -> dict[str, Any]:
-    """One row: equal, with the largest error; differs; refused, with the reason; not loaded, or does not run."""
+    """One row of the result: the outcome of a type, or that it does not run."""
+    from stage.tiny_networks import row_of
+
+    return row_of(task, kind, name, outcome)
+
+
+def outcome(model: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """Equal, with the largest error; differs; refused, with the reason; or not loaded."""
     import torch
-    from stage.tiny_networks import DoesNotRun, running
 
     from ctrlattn import PID, checkpoints
     from ctrlattn.checkpoints.trace.compose import tolerance
     from ctrlattn.errors import InputError
 
-    head = {"task": task, "type": kind}
-    try:
-        model, given = running(task, kind, name)
-    except DoesNotRun as error:
-        return {**head, "outcome": "does not run", "reason": str(error)}
     try:
         network = checkpoints.load(model, inputs=given)
     except InputError as error:
-        return {**head, "outcome": "not loaded", "reason": str(error)}
+        return {"outcome": "not loaded", "reason": str(error)}
     count = len(network.layers)
     span = (1, 3) if count > 2 else (0, 1)
     worst = 0.0
@@ -51,13 +50,13 @@ def entry(task: str, kind: str, name: str) -> dict[str, Any]:
         try:
             longer = checkpoints.repeat(network, layers=span, passes=passes, controller=controller, recall=recall)
         except InputError as error:
-            return {**head, "outcome": "refused", "reason": str(error)}
+            return {"outcome": "refused", "reason": str(error)}
         with torch.no_grad():
             ours = first_of(longer.model(**given))
         theirs = by_hand(network, given, span, passes, gain, recall)
         worst = max(worst, float(((ours - theirs).abs().amax(-1) / theirs.abs().amax(-1)).max()))
     limit = LIMIT if theirs.dtype == torch.float64 else tolerance(theirs.dtype)
-    return {**head, "outcome": "equal" if worst <= limit else "differs", "error": worst}
+    return {"outcome": "equal" if worst <= limit else "differs", "error": worst}
 
 
 def by_hand(
@@ -111,13 +110,9 @@ def first_of(output: Any) -> Any:
 
 
 def main(arguments: list[str]) -> None:
-    import torch
-    from stage import tiny_networks
+    from stage.tiny_networks import begun
 
-    torch.set_num_threads(1)  # a pool of threads does not survive a fork
-    run = provenance()
-    entry("causal", "llama", "LlamaForCausalLM")  # what is loaded now, every process has
-    every = list(tiny_networks.cases())
+    run, every = begun(entry)
     if arguments and arguments[0] != "--sample":
         rows = [families_census.measured(case, entry) for case in every if case[1] in arguments]
         print(json.dumps(rows, indent=1))

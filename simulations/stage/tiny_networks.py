@@ -5,13 +5,15 @@ weight is perturbed, so that a factor that is 1 or 0 by default still shows.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import transformers
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from ctrlattn.provenance import provenance
 
 LAYERS, WIDTH, HEADS, WORDS = 4, 64, 4, 128
 _SIZES: dict[int, str] = {
@@ -303,3 +305,21 @@ def running(task: str, kind: str, name: str) -> tuple[Any, dict[str, Any]]:
     except Exception as error:  # whatever transformers raises
         raise DoesNotRun(" ".join(str(error).split()).split(". ")[0][:200]) from error
     return model, given
+
+
+def row_of(task: str, kind: str, name: str, outcome: Callable[[Any, dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """A row of a census: `outcome` of the network and its inputs, or why the type does not run."""
+    head = {"task": task, "type": kind}
+    try:
+        model, given = running(task, kind, name)
+    except DoesNotRun as error:
+        return {**head, "outcome": "does not run", "reason": str(error)}
+    return {**head, **outcome(model, given)}
+
+
+def begun(judge: Callable[[str, str, str], dict[str, Any]]) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
+    """The record of a census and all its cases, once what every process of it needs is loaded."""
+    torch.set_num_threads(1)  # a pool of threads does not survive a fork
+    run = provenance()  # at the start: a commit that is made while it runs is not what was measured
+    judge("causal", "llama", "LlamaForCausalLM")  # what is loaded now, every process has
+    return run, list(cases())

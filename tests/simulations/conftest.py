@@ -1,5 +1,6 @@
 """A test file test_NN_name.py gets its scene simulations/NN_name.py as the fixture `scene`."""
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -51,6 +52,16 @@ def scene(request):
         specification.loader.exec_module(module)
         behind = [sys.modules.get(f"stage.{name[3:]}{part}") for part in ("", "_picture")]
         yield Scene(module, *(part for part in behind if part is not None))
+
+
+@pytest.fixture
+def census(request, monkeypatch):
+    """The script of the test file's name, imported as it runs."""
+    monkeypatch.syspath_prepend(SIMULATIONS)
+    names = (request.path.stem.removeprefix("test_"), "families_census")
+    yield importlib.import_module(names[0])
+    for name in names:
+        sys.modules.pop(name, None)
 
 
 def pytest_collection_modifyitems(items):

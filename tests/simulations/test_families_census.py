@@ -1,7 +1,6 @@
 """The census of families gives the rows that are kept, for a sample of types; short lists keep every kind."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,16 +11,6 @@ SAMPLE = (
     "granite", "gpt_oss", "jamba", "olmo2", "dory", "bert", "vit", "albert", "gemma4", "florence2",
     "gemma3n_text", "hy_v4", "prophetnet", "openai-gpt",
 )  # fmt: skip
-
-
-@pytest.fixture
-def census(monkeypatch):
-    """The script, imported as it runs."""
-    monkeypatch.syspath_prepend(str(ROOT / "simulations"))
-    import families_census
-
-    yield families_census
-    sys.modules.pop("families_census", None)
 
 
 def kept():

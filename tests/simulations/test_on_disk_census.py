@@ -1,27 +1,12 @@
 """The census of networks on disk: a difference of one bit shows, and a type that is refused says why."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 pytest.importorskip("transformers")
-ROOT = Path(__file__).parent.parent.parent
 KINDS = (
     "vit", "bert", "axk2", "gemma4", "flint", "bart", "granitemoe", "funnel", "dinov3_vit", "prophetnet", "musicgen",
 )  # fmt: skip
-
-
-@pytest.fixture
-def census(monkeypatch):
-    """The script, imported as it runs."""
-    monkeypatch.syspath_prepend(str(ROOT / "simulations"))
-    import on_disk_census
-
-    yield on_disk_census
-    for name in ("on_disk_census", "families_census"):
-        sys.modules.pop(name, None)
 
 
 def test_the_largest_difference_is_relative_and_of_every_signal(census):

@@ -1,12 +1,8 @@
 """The census of repeated networks: a sample of types equals its span run by hand, or is refused with the reason."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("transformers")
-ROOT = Path(__file__).parent.parent.parent
 EQUAL = ("olmo2", "jamba", "bamba", "openai-gpt", "prophetnet", "vit", "gpt_oss")
 REFUSED = {
     "hy_v4": "reads prev_topk_indices beside the stream, and pass 2 hands it another one",
@@ -14,17 +10,6 @@ REFUSED = {
     "albert": "since layers share their weights",
     "musicgen_melody": "does not run on them, without any repetition",
 }
-
-
-@pytest.fixture
-def census(monkeypatch):
-    """The script, imported as it runs."""
-    monkeypatch.syspath_prepend(str(ROOT / "simulations"))
-    import repeat_census
-
-    yield repeat_census
-    for name in ("repeat_census", "families_census"):
-        sys.modules.pop(name, None)
 
 
 def rows_of(census, kind):
