@@ -112,12 +112,12 @@ def _require_attention(attention: str) -> None:
         raise InputError(f"attention must be {' or '.join(_ATTENTION)}, got {attention!r}")
 
 
-def _require_options(dtype: str, attention: str, device: str, **_: Any) -> None:
-    """Raise InputError for what can be judged before a file is opened."""
+def _require_options(dtype: str, attention: str, device: str, **_: Any) -> torch.device:
+    """Return the device, or raise InputError for what can be judged before a file is opened."""
     _require_attention(attention)
     if dtype not in _DTYPES:
         raise InputError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
-    devices.device(device)
+    return devices.device(device)
 
 
 def loaded(
@@ -132,8 +132,7 @@ def loaded(
     progress: Progress | None = None,
 ) -> Checkpoint:
     """Apply `load` to what was described: what the headers say, and the configuration, are not made a second time."""
-    _require_options(dtype, attention, device)
-    source, place = description.source, devices.device(device)
+    source, place = description.source, _require_options(dtype, attention, device)
     if description.gguf is None and is_changed(description.folder):
         options: dict[str, Any] = {"dtype": _DTYPES[dtype], "attention": attention}
         with foreign(source):
