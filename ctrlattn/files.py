@@ -257,6 +257,29 @@ def require_output(path: str | os.PathLike[str]) -> None:
         raise InputError(f"cannot write to the output directory {folder}: no permission to write in {there}")
 
 
+def visible(folder: Path, pattern: str = "*", *, deep: bool = False) -> list[Path]:
+    """Return the paths in a folder that fit a pattern, sorted; names that begin with a dot are left out.
+
+    Such names are those of temporaries and locks, and of what systems put beside the files of a user: macOS writes
+    `._name` with the suffix of `name` where a disk has no attributes, and a notebook keeps `.ipynb_checkpoints`.
+
+    Parameters
+    ----------
+    deep : bool
+        Whether folders in the folder are searched as well; those whose name begins with a dot are not.
+
+    Examples
+    --------
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in ("a.json", "._a.json", "b.txt"):
+    ...     (folder / name).touch()
+    >>> [path.name for path in visible(folder, "*.json")]
+    ['a.json']
+    """
+    paths = folder.rglob(pattern) if deep else folder.glob(pattern)
+    return sorted(p for p in paths if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+
+
 def output_directory(path: str | os.PathLike[str]) -> Path:
     """Return the directory, made if absent; raise an InputError that says why nothing can be written there.
 

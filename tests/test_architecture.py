@@ -348,6 +348,25 @@ def test_nothing_runs_foreign_code():
     assert breaches([*modules(), *scripts()], unsafe_lines) == {}
 
 
+# Modules that look at every name in a folder, and why; all others ask ctrlattn.files.visible.
+EVERY_NAME = {
+    "ctrlattn/devices.py": "looks for the drivers of a system",
+    "ctrlattn/files.py": "removes what a killed process has left",
+    "ctrlattn/identity.py": "looks for results",
+    "ctrlattn/checkpoints/network/save.py": "removes what it has written",
+}
+
+
+def folders_listed(path: Path) -> Iterator[tuple[int, str]]:
+    for node in nodes(path):
+        if isinstance(node, ast.Attribute) and node.attr in {"glob", "rglob", "iterdir", "listdir", "scandir"}:
+            yield node.lineno, "hidden files are listed as well: take ctrlattn.files.visible"
+
+
+def test_no_hidden_file_is_taken_for_one_of_the_user():
+    assert set(breaches(modules(), folders_listed)) == set(EVERY_NAME)
+
+
 @pytest.mark.parametrize(
     "line",
     [

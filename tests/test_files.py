@@ -13,7 +13,7 @@ from unittest.mock import Mock
 import pytest
 
 from ctrlattn import InputError, files
-from ctrlattn.files import atomic, claim, claims, output_directory, require_ours, together
+from ctrlattn.files import atomic, claim, claims, output_directory, require_ours, together, visible
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links, devices and locks of POSIX")
 
@@ -401,3 +401,19 @@ def test_a_page_never_takes_the_place_of_a_file_of_somebody(tmp_path):
     require_ours(tmp_path, ["results.nc"])  # `sweep` writes it before its page
     with pytest.raises(InputError, match="b is there"):
         require_ours(tmp_path, ["results.nc", "b"])
+
+
+def test_what_a_killed_process_left_and_what_a_system_hides_is_no_file_of_the_user(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    for name in ("b.json", "a.json", "in/c.json", "a.txt"):
+        (tmp_path / name).touch()
+        (tmp_path / name).with_name(f"._{Path(name).name}").touch()  # as macOS does
+    (tmp_path / ".ipynb_checkpoints" / "d.json").touch()
+    with atomic(tmp_path / "e.json"):
+        assert len(list(tmp_path.glob("*.json"))) == 5  # `glob` takes the file that is being written for a result
+        assert visible(tmp_path, "*.json") == [tmp_path / "a.json", tmp_path / "b.json"]
+        names = ["a.json", "b.json", "in/c.json"]
+        assert visible(tmp_path, "*.json", deep=True) == [tmp_path / name for name in names]
+        assert [path.name for path in visible(tmp_path)] == ["a.json", "a.txt", "b.json", "in"]
+    assert visible(tmp_path / "in" / ".." / ".ipynb_checkpoints") != []  # a folder that is named is read

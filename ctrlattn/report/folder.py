@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctrlattn import __version__, plots, results, tables
-from ctrlattn.files import atomic, output_directory, require_ours, together
+from ctrlattn.files import atomic, output_directory, require_ours, together, visible
 from ctrlattn.progress import Progress, silent
 from ctrlattn.report.page import Front, M, Page
 from ctrlattn.report.render import Drawing, render
@@ -92,7 +92,7 @@ def _save(
     tables.export(folder / "results.nc", dataset, formats)
     _save_text(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     front = page.front(material, {s.key: s.numbers for s in sections}) if page.front else Front(())
-    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    files = [path.relative_to(folder).as_posix() for path in visible(folder, deep=True) if path.is_file()]
     html = render(
         sections, page.heading(material), front=front, drawings=drawings, interactive=panes, files=sorted(files)
     )

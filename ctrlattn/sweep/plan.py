@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from ctrlattn import __version__, devices
 from ctrlattn.capacity import require_disk, require_memory
 from ctrlattn.errors import InputError, InputTypeError, did_you_mean, require_known
+from ctrlattn.files import visible
 from ctrlattn.identity import digest, of_files
 from ctrlattn.sweep.analyses import ANALYSES, Output, chosen, cost
 from ctrlattn.sweep.axes import Axis, Space, axis_of
@@ -264,4 +265,4 @@ def _judged_network(cell: Cell) -> list[Path]:
         require_loop(span["layers"], span["passes"], span["controller"], span["recall"], network.layers)
     texts = [Path(options["text"])] if os.path.isfile(options["text"]) else []
     folder = Path(network.folder)
-    return texts + sorted(path for path in folder.glob("*") if path.is_file() and not path.name.startswith("."))
+    return texts + [path for path in visible(folder) if path.is_file()]

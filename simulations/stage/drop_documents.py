@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctrlattn.files import visible
 from stage.statistics import clustered
 
 
@@ -41,7 +42,7 @@ def works_at(texts, names, starts):
 
 def works_of(folder):
     """(texts, names) of the files of a folder in the order of their names."""
-    files = sorted(Path(folder).glob("*.txt"))
+    files = visible(Path(folder), "*.txt")
     return [file.read_text(encoding="utf-8", errors="replace") for file in files], [file.stem for file in files]
 
 

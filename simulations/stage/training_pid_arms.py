@@ -11,7 +11,7 @@ from textwrap import fill
 
 import numpy as np
 
-from ctrlattn.files import atomic
+from ctrlattn.files import atomic, visible
 from ctrlattn.nn.experiment.statistics import holm, paired, power, seeds_needed
 from ctrlattn.nn.experiment.table import interval, published
 from ctrlattn.provenance import provenance
@@ -39,7 +39,7 @@ def searched(folders):
     A run that did not learn has an infinite loss. Rates of which a seed is missing are left out.
     """
     losses = {}
-    for path in (path for folder in folders for path in sorted((Path(folder) / "runs").glob("*.json"))):
+    for path in (path for folder in folders for path in visible(Path(folder) / "runs", "*.json")):
         run = read_json(path)
         settings = run["settings"]
         last = float(run["valid"][-1]) if run["status"] == "learned" else math.inf

@@ -15,6 +15,7 @@ from ctrlattn.checkpoints.network.describe import Description
 from ctrlattn.checkpoints.network.headers import WEIGHTS, shards
 from ctrlattn.checkpoints.network.load import loaded
 from ctrlattn.checkpoints.network.on_disk import files_read, opened
+from ctrlattn.files import visible
 from ctrlattn.identity import FilesDigest, digest, of_files, of_network
 from ctrlattn.progress import Progress
 
@@ -74,7 +75,7 @@ def files_of(description: Description) -> tuple[Path, ...] | None:
     if first is None:
         return None
     weights = set(shards(folder / first).values()) if first.endswith(".json") else {first}
-    beside = {path.name for path in folder.iterdir() if path.suffix in _WEIGHTS}
+    beside = {path.name for path in visible(folder) if path.suffix in _WEIGHTS}
     names = sorted({"config.json", first, *weights})
     return tuple(folder / name for name in names) if weights == beside else None
 

@@ -19,6 +19,7 @@ from ctrlattn.checkpoints.network.headers import GGUF_PART, GGUFHeader, gguf_hea
 from ctrlattn.checkpoints.network.plain_config import PlainConfig, plain_config
 from ctrlattn.checkpoints.network.plain_tokenizer import plain_tokenizer
 from ctrlattn.errors import InputError, require_installed
+from ctrlattn.files import visible
 from ctrlattn.parsing import read_json
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class Description:
     @property
     def has_tokenizer(self) -> bool:
         """Whether it reads texts, and the files of a tokenizer lie beside the weights."""
-        files = [path.name for path in Path(self.folder).glob("*")]
+        files = [path.name for path in visible(Path(self.folder))]
         beside = not files or self.gguf is not None or any("token" in file or "vocab" in file for file in files)
         return beside and not self.reads_images
 
@@ -297,7 +298,7 @@ def locate(source: str, gguf_file: str | None) -> tuple[str, str | None]:
 
 
 def _gguf_in(folder: Path, gguf_file: str | None) -> str | None:
-    files = sorted(path.name for path in folder.glob("*.gguf"))
+    files = [path.name for path in visible(folder, "*.gguf")]
     if gguf_file is not None and gguf_file not in files:
         raise InputError(f"{folder}: no {gguf_file} there; GGUF files: {', '.join(files) or 'none'}")
     if (folder / "config.json").exists() or gguf_file is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrlattn.errors import InputError
+from ctrlattn.files import visible
 
 _LONGEST = 400  # characters of a message
 NO_NETWORK = (
@@ -42,7 +43,7 @@ def foreign_tokenizer(source: Any, folder: Path) -> Iterator[None]:
         with foreign(source):
             yield
     except InputError as error:
-        models = [path for path in sorted(folder.glob("*.model")) if _is_protobuf(path)]
+        models = [path for path in visible(folder, "*.model") if _is_protobuf(path)]
         if not models or (folder / "tokenizer.json").is_file():
             raise
         reason = (

@@ -11,6 +11,7 @@ from ctrlattn.checkpoints.network.families import Family
 from ctrlattn.checkpoints.network.inputs import in_batches, windows_of
 from ctrlattn.checkpoints.network.load import load
 from ctrlattn.checkpoints.network.watch import attention
+from ctrlattn.files import visible
 
 SHARE = 1e-5  # of the largest logit: the weights are the same, and only the order of sums may differ
 _WEIGHTS = (".safetensors", ".bin", ".pt")
@@ -101,7 +102,7 @@ def bytes_of(checkpoint: Checkpoint) -> int:
 
 
 def _bytes_in(folder: Path) -> int:
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    files = visible(folder) if folder.is_dir() else []
     return sum(path.stat().st_size for path in files if path.suffix in _WEIGHTS)
 
 

@@ -8,7 +8,7 @@ so that plain transformers refuses it. The weights of repeated layers are writte
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
@@ -23,7 +23,7 @@ from ctrlattn.checkpoints.network.repeat import entry_of, loop_in, repeat, unrep
 from ctrlattn.checkpoints.network.structure import Structure, apply, structure_from, structure_of, traced_in
 from ctrlattn.checkpoints.trace.eager import supported
 from ctrlattn.errors import InputError
-from ctrlattn.files import atomic, output_directory
+from ctrlattn.files import atomic, output_directory, visible
 from ctrlattn.parsing import read_json
 
 _PLAIN, _OWN = "model.safetensors", "ctrlattn.safetensors"
@@ -64,7 +64,7 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
     ['README.md', 'config.json', 'generation_config.json', 'model.safetensors']
     """
     folder = output_directory(directory)
-    if any(folder.glob("*.safetensors")) or (folder / "config.json").exists():
+    if visible(folder, "*.safetensors") or (folder / "config.json").exists():
         raise InputError(f"{folder}: holds a checkpoint already; name an empty or a new directory")
     with _under_way(folder):
         _save(checkpoint, folder)
@@ -126,15 +126,19 @@ def discard_unfinished(directory: str | os.PathLike[str]) -> None:
     folder = Path(directory)
     if not folder.is_dir():
         return
-    files, mark = list(folder.iterdir()), folder / _UNDER_WAY
+    mark = folder / _UNDER_WAY
     if not (folder / "config.json").exists():
-        if files and mark not in files:
+        if mark.exists():
+            _remove_later(folder, read_json(mark))
+        elif visible(folder):
             raise InputError(f"{folder}: holds files that no run of `drop` wrote: move them, or give another --out")
-        earlier = read_json(mark) if files else []
-        for path in files:
-            if path.name not in earlier and path != mark:
-                path.unlink()
     mark.unlink(missing_ok=True)
+
+
+def _remove_later(folder: Path, earlier: Container[str]) -> None:
+    for path in list(folder.iterdir()):
+        if path.name not in earlier and path.name != _UNDER_WAY:
+            path.unlink()
 
 
 def is_changed(directory: str | os.PathLike[str]) -> bool:
@@ -188,7 +192,7 @@ def open_changed(
     model = _built(config, weights, row, structure, dtype=dtype, attention=attention)
     if (folder / "generation_config.json").is_file():
         model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
-    if tokenizer is None and any("token" in path.name for path in folder.glob("*")):
+    if tokenizer is None and any("token" in path.name for path in visible(folder)):
         where = {"config": config, "local_files_only": True, "trust_remote_code": False}
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **where)
     whole = Checkpoint(model, tokenizer, row, str(folder), stored)

@@ -3,7 +3,8 @@
     DIR/<class>/*.jpg                               eight of ten images train, one validates, one is tested
     DIR/train/<class>/*.jpg, DIR/val/<class>/...    val is tested; one in fifty training images validates
 
-Classes are sorted by name, as in torchvision's ImageFolder. PIL decodes the files in threads.
+Classes are sorted by name, as in torchvision's ImageFolder. Names that begin with a dot are neither classes nor
+images. PIL decodes the files in threads.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from ctrlattn.errors import InputError
+from ctrlattn.files import visible
 from ctrlattn.identity import digest, of_files
 from ctrlattn.nn.experiment.data import Data, Part
 
@@ -198,11 +200,11 @@ def folder(path: Path, side: int) -> Data:
 
 def _classes(path: Path) -> tuple[list[str], list[tuple[Path, int]]]:
     """Return (names, [(file, label)]), sorted."""
-    names = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+    names = [entry.name for entry in visible(path) if entry.is_dir()]
     rows = [
         (file, label)
         for label, name in enumerate(names)
-        for file in sorted((path / name).rglob("*"))
+        for file in visible(path / name, deep=True)
         if file.suffix.lower() in SUFFIXES
     ]
     if not rows:

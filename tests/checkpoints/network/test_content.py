@@ -85,6 +85,7 @@ def test_a_network_in_shards_is_known_by_all_of_them(folder):
     model.save_pretrained(folder, max_shard_size="2KB")
     shards = sorted(folder.glob("model-*.safetensors"))
     assert len(shards) > 2
+    (folder / f"._{shards[0].name}").write_bytes(b"attributes of macOS")
     assert {file.name for file in files_of(describe(folder))} == {
         "config.json", "model.safetensors.index.json", *(file.name for file in shards),
     }  # fmt: skip

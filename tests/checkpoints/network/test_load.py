@@ -14,6 +14,7 @@ transformers = pytest.importorskip("transformers")
 
 from ctrlattn import checkpoints  # noqa: E402  (after the skip)
 from ctrlattn.checkpoints.network import families  # noqa: E402
+from ctrlattn.checkpoints.network.describe import locate  # noqa: E402
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 24}
 TEXT = {"vocab_size": 40, **SIZES}
@@ -263,6 +264,12 @@ def test_no_such_source(tmp_path, llama):
     one_line(llama, "eager or sdpa", attention="flash")
     one_line(llama, "GGUF files: none", gguf_file="a.gguf")
     one_line(torch.nn.Linear(2, 2), "no transformers model")
+
+
+def test_a_hidden_file_is_no_second_network(tmp_path):
+    (tmp_path / "weights.gguf").write_bytes(b"GGUF")
+    (tmp_path / "._weights.gguf").write_bytes(b"attributes of macOS")
+    assert locate(str(tmp_path), None) == (str(tmp_path), "weights.gguf")
 
 
 def test_a_type_without_a_row_is_traced(tmp_path):

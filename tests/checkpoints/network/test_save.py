@@ -221,6 +221,8 @@ def test_what_code_changed_is_refused_and_not_lost(change, word, tmp_path):
 
 def test_what_a_killed_save_left_goes_and_files_of_others_stay(network, causal, tmp_path, monkeypatch):
     # Every file of a directory without config.json was removed, whoever had put it there.
+    (tmp_path / ".DS_Store").write_text("of a system")
+    discard_unfinished(tmp_path)
     (tmp_path / "notes.txt").write_text("of somebody")
     with pytest.raises(InputError, match="holds files that no run of `drop` wrote"):
         discard_unfinished(tmp_path)
@@ -232,7 +234,7 @@ def test_what_a_killed_save_left_goes_and_files_of_others_stay(network, causal, 
             save(smaller, tmp_path)
     assert (tmp_path / "model.safetensors").exists()
     discard_unfinished(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".DS_Store", "notes.txt"]
     save(smaller, tmp_path)
     whole = sorted(path.name for path in tmp_path.iterdir())
     assert ".ctrlattn.saving" not in whole

@@ -20,6 +20,7 @@ torch = pytest.importorskip("torch")
 
 from ctrlattn import PID, InputError, config  # noqa: E402
 from ctrlattn.cli import app  # noqa: E402
+from ctrlattn.files import visible  # noqa: E402
 from ctrlattn.identity import digest  # noqa: E402
 from ctrlattn.nn.experiment import comparison  # noqa: E402
 from ctrlattn.nn.experiment.comparison import compare  # noqa: E402
@@ -89,11 +90,11 @@ def test_workers_end_with_a_command_that_is_killed_and_a_rerun_finds_the_same(tm
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     out, said = tmp_path / "out", tmp_path / "said"
     started = small_commands.start(command_on(pictures, out, seeds=400), said)
-    until(lambda: list(out.glob("runs/*.json")))
+    until(lambda: visible(out / "runs", "*.json"))
     os.kill(started, signal.SIGKILL)
     assert small_commands.finish(started, said, 60.0).code == -signal.SIGKILL
     until(lambda: not group_lives(started))
-    texts = {path.name: path.read_text(encoding="utf-8") for path in out.glob("runs/*.json")}
+    texts = {path.name: path.read_text(encoding="utf-8") for path in visible(out / "runs", "*.json")}
     assert 0 < len(texts) < 400
     plan = plan_of(str(pictures), arms=("softmax",), seeds=tuple(range(len(texts) + 1)), settings=SIZES)
     compare(plan, out)

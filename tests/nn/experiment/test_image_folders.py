@@ -59,6 +59,16 @@ def test_images_are_indexed_as_an_array_is(tmp_path):
         npt.assert_array_equal(images[rows], whole[rows])
 
 
+def test_hidden_files_and_folders_are_no_images_and_no_classes(tmp_path):
+    plain, hidden = folder(write(tmp_path / "plain"), 8), write(tmp_path / "hidden")
+    for image in (hidden / CLASSES[0]).glob("*.png"):
+        image.with_name(f"._{image.name}").write_bytes(b"attributes of macOS")
+    (hidden / ".ipynb_checkpoints").mkdir()
+    data = folder(hidden, 8)
+    assert data.classes == len(CLASSES)
+    assert [levels(part) for part in data[2:5]] == [levels(part) for part in plain[2:5]]
+
+
 def test_the_middle_is_cut_and_a_random_part_mirrored(tmp_path):
     ramp = np.broadcast_to(np.arange(160, dtype=np.uint8)[None, :, None], (80, 160, 3))
     Image.fromarray(np.ascontiguousarray(ramp)).save(tmp_path / "ramp.png")
