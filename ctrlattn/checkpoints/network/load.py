@@ -75,7 +75,8 @@ def load(
         Where a source on disk runs, such as "cuda:1"; it is read, and traced where it has no row, on the cpu. A model
         object stays where it is.
     progress : callable (step, done, total), optional
-        It is told of each weight of a GGUF file that is dequantised.
+        It is told of each weight of a GGUF file that is dequantised. Where transformers reads the file, it is told
+        when that begins and when it ends.
 
     Returns
     -------
@@ -255,8 +256,10 @@ def _from_pretrained(description: Description, dtype: torch.dtype, attention: st
         made = description.gguf_configuration
         path = Path(description.folder) / str(gguf)
         read = None if made is None else read_gguf(path, cls, made, progress, **options)
-        if gguf is not None and read is None:
-            _require_amount(description, cls, gguf)
+        by_transformers = gguf is not None and read is None
+        if by_transformers:
+            _require_amount(description, cls, str(gguf))
+            progress("transformers dequantises the weights", 0, 1)
         if description.config is not None:
             options["config"] = description.config
         model, info = read or cls.from_pretrained(
@@ -266,6 +269,8 @@ def _from_pretrained(description: Description, dtype: torch.dtype, attention: st
             **options,
             **where(gguf, allow_download=description.allow_download),
         )
+        if by_transformers:
+            progress("transformers dequantises the weights", 1, 1)
     _complete(description.source, info)
     return model.eval()
 

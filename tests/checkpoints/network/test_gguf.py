@@ -286,3 +286,10 @@ def test_each_weight_that_is_dequantised_is_told(tmp_path):
     checkpoints.load(path, progress=lambda *step: heard.append(step))
     count = len(reader.gguf_header(path).places)
     assert heard == [("dequantising weights", i, count) for i in range(count + 1)]
+
+
+def test_where_transformers_reads_the_file_its_begin_and_end_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "_OTHERWISE", {"llama"})
+    path, heard = written(tmp_path, "llama", (TYPES.Q8_0,)), []
+    checkpoints.load(path, progress=lambda *step: heard.append(step))
+    assert heard == [("transformers dequantises the weights", done, 1) for done in (0, 1)]
