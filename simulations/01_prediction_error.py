@@ -52,11 +52,11 @@ def verdict(numbers):
     for setting, v in product(("d = 64", "all distinct, d = 64"), VARIANTS):
         curve = numbers["shares"][setting][v]
         lines += [f"{setting}, {v}, after {', '.join(curve)} passes: {row(curve.values())}"]
-    for (v, seen), key in product(numbers["outlier"].items(), ("length", "cosine", "inner")):
-        lines += [f"{v}, {SEQUENCE}, {key}: {' '.join(f'{value:+.2f}' for value in seen[key])}"]
-    for v, seen in numbers["outlier"].items():
-        largest = ", ".join(f"{at} {interval(r)}" for at, r in seen["largest"].items() if r["share"] > 0.01)
-        lines += [f"{v}: largest inner product with E: {largest}; second A below 0: {interval(seen['negative'])}"]
+    for (v, curves), key in product(numbers["outlier"].items(), ("length", "cosine", "inner")):
+        lines += [f"{v}, {SEQUENCE}, {key}: {' '.join(f'{value:+.2f}' for value in curves[key])}"]
+    for v, curves in numbers["outlier"].items():
+        largest = ", ".join(f"{at} {interval(r)}" for at, r in curves["largest"].items() if r["share"] > 0.01)
+        lines += [f"{v}: largest inner product with E: {largest}; second A below 0: {interval(curves['negative'])}"]
     for name, by_variant in numbers["controls"].items():
         shares = (f"{v} D {interval(r['D'])}, successor {interval(r['successor'])}" for v, r in by_variant.items())
         lines += ["; ".join([f"{name}, {CONTROLS[name]}", *shares])]

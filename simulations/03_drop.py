@@ -61,11 +61,11 @@ def verdict(numbers):
     for name, points in numbers["curves"].items():
         for count in sorted(points, key=int):
             lines.append(f"{name:22} {count:>3}: {cell(points[count], 'test')}; plays {cell(points[count], 'plays')}")
-    others = {name: numbers[name] for name in ("varied", "both kinds", "bare at the chosen")}
-    others |= {f"{kind} by maximum, bare": result for kind, result in numbers["by maximum"].items()}
-    for name, result in {**numbers["ablations"], **others}.items():
-        test, other = (result[part]["increase"] for part in ("test", "plays"))
-        lines.append(f"eight layers, {name}: {test:+.3f}, plays {other:+.3f}")
+    results = {name: numbers[name] for name in ("varied", "both kinds", "bare at the chosen")}
+    results |= {f"{kind} by maximum, bare": result for kind, result in numbers["by maximum"].items()}
+    for name, result in {**numbers["ablations"], **results}.items():
+        test, plays_test = (result[part]["increase"] for part in ("test", "plays"))
+        lines.append(f"eight layers, {name}: {test:+.3f}, plays {plays_test:+.3f}")
     if numbers["settings"]["source"] == "random":
         lines.append("a random network on random text: nothing follows from these numbers")
     return lines
@@ -90,8 +90,8 @@ def main(out, seed=0, full=False, source=None, news=None, plays_file=None, contr
     if full:
         checkpoint = load(source, attention="sdpa")
         texts, documents = split(news, checkpoint.tokenizer, FULL, seed)
-        texts["plays"], others, works = plays(plays_file, checkpoint.tokenizer, FULL, seed)
-        texts["both kinds"] = np.concatenate([texts["calibration"][::2], others])
+        texts["plays"], plays_windows, works = plays(plays_file, checkpoint.tokenizer, FULL, seed)
+        texts["both kinds"] = np.concatenate([texts["calibration"][::2], plays_windows])
         owners = owners_of_test(news, checkpoint.tokenizer, FULL, seed)
     else:
         checkpoint, texts, documents = tiny(seed)

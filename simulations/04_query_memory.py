@@ -64,8 +64,8 @@ def verdict(numbers):
         (m, r), floor = next(iter(pick(numbers, kind).items())), next(iter(pick(numbers, f"{kind}: bound").values()))
         lines.append(f"control, {kind}, {m} slots: {r['mean']:.3f}, bound {floor['mean']:.3f}")
     curves = (pick(numbers, "linear"), pick(numbers, "trained"), pick(numbers, "trained", add=False))
-    linear, added, alone = (np.array([r["mean"] for r in curve.values()]) for curve in curves)
-    nearer, easier, n = np.sum(linear < added), np.sum(alone < added), len(added)
+    linear, with_state, alone = (np.array([r["mean"] for r in curve.values()]) for curve in curves)
+    nearer, easier, n = np.sum(linear < with_state), np.sum(alone < with_state), len(with_state)
     lines.append(f"a linear map of the memory's size is nearer than the trained memory at {nearer} of {n} sizes")
     lines.append(f"f(x) alone is nearer to x W than x + f(x), where f has to take x away, at {easier} of {n} sizes")
     for f in numbers["layers"]:

@@ -61,10 +61,10 @@ def verdict(numbers):
         lines.append(f"{list(entry.values())[:8]}: {entry['solved']:.3f}, unseen pairs {entry['unseen']:.3f}")
     for signs, r in numbers["signs"].items():
         share = f"{r['solved']:.3f} [{r['low']:.3f}, {r['high']:.3f}] {r['strict']:.3f}"
-        held = ", ".join(f"{n} {v['solved']:.2f} ({v['negated']:.2f})" for n, v in r["readouts"].items())
+        readouts = ", ".join(f"{n} {v['solved']:.2f} ({v['negated']:.2f})" for n, v in r["readouts"].items())
         lines += [
             f"signs {signs}: {share}, read from the {r['readout']}; unseen pairs {r['unseen']:.3f} "
-            f"{r['unseen strict']:.3f}; untuned {r['untuned']:.3f}; by readout (negated): {held}"
+            f"{r['unseen strict']:.3f}; untuned {r['untuned']:.3f}; by readout (negated): {readouts}"
         ]
         lines += [
             f"signs {signs}, {d}: {at['solved']:.3f} [{at['low']:.3f}, {at['high']:.3f}] {at['strict']:.3f}; unseen "

@@ -67,9 +67,9 @@ def verdict(numbers):
 
 def main(out, seed=0, full=False):
     """Measure, draw, write bilateral.json and bilateral.png under `out`; returns the numbers."""
-    numbers, shown = measure(seed, full)
+    numbers, images = measure(seed, full)
     numbers["verdict"] = verdict(numbers)
-    return save(out, "bilateral", numbers, draw(numbers, shown), dpi=80)
+    return save(out, "bilateral", numbers, draw(numbers, images), dpi=80)
 
 
 if __name__ == "__main__":

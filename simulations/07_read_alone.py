@@ -51,9 +51,10 @@ def verdict(numbers):
     for name, m in models.items():
         cost = f"{m['parameters']} parameters, rate {m['rate']:g}"
         lines.append(f"{name:8} {m['mean']:.3f} [{m['low']:.3f}, {m['high']:.3f}], {cost}")
-        before, after = m["cosine"].values()
+        untrained, trained = m["cosine"].values()
         lines.append(
-            f"{name:8} mean cosine between tokens after the last layer: {before:.3f} untrained, {after:.3f} trained"
+            f"{name:8} mean cosine between tokens after the last layer: "
+            f"{untrained:.3f} untrained, {trained:.3f} trained"
         )
     lines.append("counting " + ", ".join(f"{k} {v:.3f}" for k, v in numbers["counting"].items()))
     for pair, d in numbers["differences"].items():

@@ -62,7 +62,7 @@ def verdict(numbers):
             )
     for arm, whens in arms.items():
         row = whens["trained"]
-        parts = ", ".join(f"{name} x {factor(row['lifted'][name])}" for name, held in HELD.items() if held)
+        parts = ", ".join(f"{name} x {factor(row['lifted'][name])}" for name, is_held in HELD.items() if is_held)
         lines.append(f"{arm}, trained: the stream's growth changes, where this is held: {parts}")
         modes = whens["trained"]["modes"]
         lines.append(

@@ -70,28 +70,28 @@ from ctrlattn.results import json_ready
 
 def verdict(numbers):
     """The outcome in lines."""
-    told = [_budget(numbers)]
+    lines = [_budget(numbers)]
     for d in numbers["differences"]:
         if d["score"] != "explained" and d["signal"] != "error":
             continue
         names = {"explained": "explained share", "purity": "share on one token", "unexplained_of_state": "unexplained"}
-        told.append(
+        lines.append(
             f"layer {d['layer']}, {d['signal']} less state, {names[d['score']]}: "
             f"{d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}] over {d['n']} seeds"
         )
-    for name, lost in numbers["recovered"].items():
-        told.append(
-            f"loss recovered by the {name}: {float(lost['share']):.0%} of what its mean costs; the reconstruction "
-            f"costs {signed(lost['cost'])} nats per token over {len(lost['cost']['values'])} windows"
+    for name, loss in numbers["recovered"].items():
+        lines.append(
+            f"loss recovered by the {name}: {float(loss['share']):.0%} of what its mean costs; the reconstruction "
+            f"costs {signed(loss['cost'])} nats per token over {len(loss['cost']['values'])} windows"
         )
     for name, likeness in numbers["universality"].items():
         cca, distances = likeness["svcca"], likeness["rsa"]
-        told.append(
+        lines.append(
             f"{name}: {likeness['pairs']} pairs, correlation {likeness['correlation']:.2f} (words shuffled "
             f"{likeness['correlation_random']:.2f}), SVCCA {cca['value']:.2f} (random pairs {cca['random']:.2f}), "
             f"RSA {distances['value']:.2f} (random pairs {distances['random']:.2f})"
         )
-    return [*told, *numbers["not run"]]
+    return [*lines, *numbers["not run"]]
 
 
 def main(out, seed=0, full=False, model=None, other=(), text=None, again=None):
@@ -124,9 +124,9 @@ def found_in(out, seed, full, model, other, text):
             continue
         first = {signal: dictionary for (signal, number), dictionary in observers.items() if number == seed}
         numbers["recovered"] = recoveries(checkpoint, first, stream, folder)
-        others = other or ([] if full else [f"{source}:{size.layers[0]}"])
+        sources = other or ([] if full else [f"{source}:{size.layers[0]}"])
         network = (checkpoint, source, name, layer)
-        numbers["universality"] = likenesses(network, observers, others, text, size, folder)
+        numbers["universality"] = likenesses(network, observers, sources, text, size, folder)
     if not predicts(checkpoint):
         numbers["not run"].append("loss recovered: not run, this network predicts no next token")
     if full and not other:

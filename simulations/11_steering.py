@@ -60,19 +60,19 @@ def verdict(numbers):
     """The laws that tell most, in lines."""
     size, results = numbers["size"], numbers["steering"]
     head, rows = table(results)
-    told = [
+    lines = [
         f"{', '.join(result['direction'] for result in results)} of {numbers['model']}, each to {RAISE:g} spreads "
         f"above its mean at the end, on {size['windows']} windows of {size['context']} tokens of {numbers['text']}; "
         f"dictionary: {size['features']} features (TopK {size['k']}) of layer {size['layer']}'s state, "
         f"{numbers['tokens']} tokens"
     ]
-    told += [
+    lines += [
         f"{row[0]}: " + ", ".join(f"{name} {words}" for name, words in zip(head[1:], row[1:], strict=True) if words)
         for row in rows
         if row[0] in DRAWN
     ]
-    refused = {f"{result['direction']}, {law}" for result in results for law in result["refused"]}
-    return [*told, f"no gains found: {'; '.join(sorted(refused))}"] if refused else told
+    failures = {f"{result['direction']}, {law}" for result in results for law in result["refused"]}
+    return [*lines, f"no gains found: {'; '.join(sorted(failures))}"] if failures else lines
 
 
 def found_in(out, seed, full, model, text):

@@ -38,7 +38,7 @@ from stage.running import command, save
 from stage.verdict import said
 
 
-def verdict(stable, unstable, exact, count, held, lost, runs):
+def verdict(stable, unstable, exact, count, plus, minus, runs):
     above, below = stable[stable[:, 0] > 0], stable[stable[:, 0] < 0]
     beyond = unstable[unstable[:, 0] > 0]
     names = list(runs)
@@ -48,8 +48,8 @@ def verdict(stable, unstable, exact, count, held, lost, runs):
         f"pairs below the edge that are stable, of {len(below)}: {int(np.sum(below[:, 1] < 1))}",
         said(exact == count, "p(1) < 0 < p(R) in fractions, for every stable controller"),
         f"pairs above the edge that an unstable C holds, of {len(beyond)}: {int(np.sum(beyond[:, 1] < 1))}",
-        said(held == [1, 0, 0], "C = (2 - 3z)/(w (z - 2)) puts both poles of 1 + w at 0, exactly"),
-        said(lost == [1, -6, 4], "and the polynomial of 1 - w is z^2 - 6z + 4, with a zero near 5.24"),
+        said(plus == [1, 0, 0], "C = (2 - 3z)/(w (z - 2)) puts both poles of 1 + w at 0, exactly"),
+        said(minus == [1, -6, 4], "and the polynomial of 1 - w is z^2 - 6z + 4, with a zero near 5.24"),
         said(all(runs[name][-1] > runs[name][0] for name in names[:2]), "without recall the error of 1.5 grows"),
         said(runs[names[2]][-1] < 1e-3 * runs[names[2]][0], "with a recall of 1 it vanishes"),
     ]
@@ -60,7 +60,7 @@ def main(out, seed=0, full=False):
     count = FULL if full else SMALL
     laws = controllers(count, seed, stable=True)
     stable, unstable = radii(laws, seed), radii(controllers(count, seed + 10, stable=False), seed)
-    held, lost = dead_beat(Fraction(4, 5))
+    plus, minus = dead_beat(Fraction(4, 5))
     runs = {
         "gain 1/2": run_of(1.5, 0.5, 0.0),
         "gain 1/20": run_of(1.5, 0.05, 0.0),
@@ -70,7 +70,7 @@ def main(out, seed=0, full=False):
         "controllers": count,
         "stable": stable.tolist(),
         "unstable": unstable.tolist(),
-        "verdict": verdict(stable, unstable, exact_signs(laws, seed), count, held, lost, runs),
+        "verdict": verdict(stable, unstable, exact_signs(laws, seed), count, plus, minus, runs),
     }
     return save(out, "odd_number_limit", numbers, draw(stable, unstable, runs))
 

@@ -81,10 +81,10 @@ def verdict(numbers):
             lines.append(f"{words_of(test)}: {name} {SIGN[test['direction']]} ({signed(test)}, {p})")
         for arm, row in part["intervals"].items():
             gains = part.get("gains", {}).get(arm, {})
-            learned = "".join(f"; gain of {read} {signed(gain)}" for read, gain in gains.items())
+            gain_words = "".join(f"; gain of {read} {signed(gain)}" for read, gain in gains.items())
             lines.append(
                 f"{kind}, {arm}: loss {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}], rate "
-                f"{part['arms'][arm]['rate']:g}{learned}"
+                f"{part['arms'][arm]['rate']:g}{gain_words}"
             )
     margin = numbers["reads"]["plan"]["margin"]
     for read in ("association", "MLP"):

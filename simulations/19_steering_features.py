@@ -108,8 +108,8 @@ def main(out, seed=0, full=False, text=None, smollm2=None, gemma3=None, only=Non
     if again is None:
         rows = rows_of(size, plan, out, full, text, smollm2, gemma3, only)
     else:
-        stored = numbers_of(again)
-        size, rows = Size(**stored["size"]), stored["rows"]
+        numbers_before = numbers_of(again)
+        size, rows = Size(**numbers_before["size"]), numbers_before["rows"]
     networks = {name: summary(of, len(size.networks)) for name, of in rows.items()}
     numbers = {
         "size": size._asdict(),

@@ -28,7 +28,7 @@ def entry(task: str, kind: str, name: str) -> dict[str, Any]:
     return row_of(task, kind, name, outcome)
 
 
-def outcome(model: Any, given: dict[str, Any]) -> dict[str, Any]:
+def outcome(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     """Exact with the form of its layer, or refused with the reason."""
     import numpy as np
 
@@ -36,12 +36,12 @@ def outcome(model: Any, given: dict[str, Any]) -> dict[str, Any]:
     from ctrlattn.errors import InputError
 
     try:
-        network = checkpoints.load(model, inputs=given)
-        signals = checkpoints.tap(network, given)
+        network = checkpoints.load(model, inputs=inputs)
+        signals = checkpoints.tap(network, inputs)
     except (InputError, ArithmeticError) as error:
         return {"outcome": "refused", "reason": str(error)}
-    again, state = checkpoints.recompose(signals, network).to_numpy(), signals["state"].to_numpy()[1:]
-    error = np.abs(again - state).max(-1) / np.abs(state).max(-1).clip(1e-30)
+    recomposed, state = checkpoints.recompose(signals, network).to_numpy(), signals["state"].to_numpy()[1:]
+    error = np.abs(recomposed - state).max(-1) / np.abs(state).max(-1).clip(1e-30)
     structure = network.structure
     kinds = sorted({kind for call in structure.calls for kind in call.kinds})
     return {
@@ -53,21 +53,21 @@ def outcome(model: Any, given: dict[str, Any]) -> dict[str, Any]:
 def form(structure: Any) -> str:
     """The form of the layers in words."""
     steps = [step for call in structure.calls for step in call.steps]
-    added = [[term for term in step.terms if term.kind != "constant"] for step in steps]
-    terms = [term for together in added for term in together]
+    terms_of_steps = [[term for term in step.terms if term.kind != "constant"] for step in steps]
+    terms = [term for together in terms_of_steps for term in together]
     if any(step.norm for step in steps):
         words = ["post-norm"]
     else:
         words = ["pre-norm" if any(term.norm for term in terms) else "norm inside or none"]
-    told = {
-        "parallel": any(len(together) > 1 for together in added),
+    traits = {
+        "parallel": any(len(together) > 1 for together in terms_of_steps),
         "stream scaled": any(not step.skip.is_one for step in steps),
         "contributions scaled": any(not term.coefficient.is_one for term in terms),
         f"{structure.streams} streams": structure.streams > 1,
         "factors depend on the text": any(call.by_text for call in structure.calls),
         "layers called again": len(structure.calls) > len(structure.layers),
     }
-    return ", ".join([*words, *(word for word, holds in told.items() if holds)])
+    return ", ".join([*words, *(word for word, holds in traits.items() if holds)])
 
 
 def measured(case: tuple[str, str, str], judge: Judge = entry) -> dict[str, Any]:
@@ -96,25 +96,25 @@ def whole(rows: Iterable[dict[str, Any]], run: dict[str, Any], tasks: set[str], 
     """The results: `rows` under the record of their run; a task measured alone has its record beside the whole's."""
     if not tasks:
         return {"run": run, "types": [*rows]}
-    others = [row for row in old["types"] if row["task"] not in tasks]
+    other_rows = [row for row in old["types"] if row["task"] not in tasks]
     alone = {**old.get("tasks measured alone", {}), **dict.fromkeys(sorted(tasks), run)}
-    return {"run": old["run"], "tasks measured alone": alone, "types": [*others, *rows]}
+    return {"run": old["run"], "tasks measured alone": alone, "types": [*other_rows, *rows]}
 
 
 def measured_rows(
     cases: list[tuple[str, str, str]], run: dict[str, Any], part: Path, judge: Judge = entry
 ) -> list[dict[str, Any]]:
     """The rows of all cases; each stands in `part` when it is measured, and a run of the same code goes on there."""
-    known: dict[tuple[str, str], dict[str, Any]] = {}
+    finished: dict[tuple[str, str], dict[str, Any]] = {}
     if part.exists():
         first, *lines = part.read_text(encoding="utf-8").splitlines()
         if all(json.loads(first)[name] == run[name] for name in ("commit", "versions")):
-            known = {(row["task"], row["type"]): row for row in map(json.loads, lines)}
+            finished = {(row["task"], row["type"]): row for row in map(json.loads, lines)}
     rows = []
     with part.open("w", encoding="utf-8") as file:
         print(json.dumps(run), file=file)
         for i, case in enumerate(cases):
-            rows.append(known.get(case[:2]) or measured(case, judge))
+            rows.append(finished.get(case[:2]) or measured(case, judge))
             print(json.dumps(rows[-1]), file=file, flush=True)
             print(f"{i + 1}/{len(cases)} {case[0]} {case[1]}: {rows[-1]['outcome']}", file=sys.stderr)
     return rows
@@ -125,12 +125,12 @@ def main(arguments: list[str]) -> None:
 
     run, every = begun(entry)
     tasks = {task for task, *_ in every} & set(arguments)
-    chosen = [case for case in every if not arguments or case[0] in tasks or (not tasks and case[1] in arguments)]
+    cases = [case for case in every if not arguments or case[0] in tasks or (not tasks and case[1] in arguments)]
     if arguments and not tasks:
-        print(json.dumps([measured(case) for case in chosen], indent=1))
+        print(json.dumps([measured(case) for case in cases], indent=1))
         return
     part = RESULT.with_suffix(".part.jsonl")
-    rows = measured_rows(chosen, run, part)
+    rows = measured_rows(cases, run, part)
     old = json.loads(RESULT.read_text(encoding="utf-8")) if tasks else {}
     with atomic(RESULT) as path:
         path.write_text(json.dumps(whole(rows, run, tasks, old), indent=1) + "\n", encoding="utf-8")

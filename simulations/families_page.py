@@ -32,20 +32,20 @@ def repeated(types: list[dict[str, object]]) -> list[str]:
     """The section on repeated layers, with every type that is refused."""
     every = Counter(entry["outcome"] for entry in types)
     largest = max(entry["error"] for entry in types if entry["outcome"] == "equal")
-    told = ", ".join(f"{every[outcome]} {outcome}" for outcome in ("equal", "differs", "refused", "not loaded"))
-    refused = [entry for entry in types if entry["outcome"] == "refused"]
+    counts = ", ".join(f"{every[outcome]} {outcome}" for outcome in ("equal", "differs", "refused", "not loaded"))
+    refusals = [entry for entry in types if entry["outcome"] == "refused"]
     return [
         "## Layers that run several times",
         "",
         "`simulations/repeat_census.py` let two layers of the same networks run three times, and twice under a",
         "controller with recall. It compared the output with that of the network itself, whose last of these layers",
         "calls them again.",
-        f"Of {len(types)} types, composite ones included, that is: {told}; {every['does not run']} do not run.",
+        f"Of {len(types)} types, composite ones included, that is: {counts}; {every['does not run']} do not run.",
         f"Equal means within 1e-9 in float64; the largest difference, of a type in float32, is {largest:.1g}.",
         "",
         "| type | refused, since |",
         "|---|---|",
-        *(f"| {entry['type']} | {' '.join(str(entry['reason']).split())} |" for entry in refused),
+        *(f"| {entry['type']} | {' '.join(str(entry['reason']).split())} |" for entry in refusals),
     ]
 
 

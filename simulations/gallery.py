@@ -56,8 +56,9 @@ def scenes() -> list[Scene]:
 def _scene(path: Path) -> Scene:
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     equation, *paragraphs = re.split(r"\n\s*\n", text)
-    said = [paragraph for paragraph in paragraphs if not paragraph.startswith("    ")]  # commands, told in another form
-    return Scene(path.stem[:2], path.stem[3:], equation, said)
+    # What is indented are commands, which the page tells in another form.
+    prose = [paragraph for paragraph in paragraphs if not paragraph.startswith("    ")]
+    return Scene(path.stem[:2], path.stem[3:], equation, prose)
 
 
 def page() -> str:
@@ -83,11 +84,11 @@ def keep(folder: Path, name: str) -> bool:
         return False
     numbers = json.loads(source.read_text(encoding="utf-8"))
     facts = {"generated": MARK, **{key: numbers[key] for key in KEPT if key in numbers}}
-    own = {} if name in WHOLE else intervals(numbers)  # an interval a line, since its values may be many
-    rows = [f"  {json.dumps(at, ensure_ascii=False)}: {json.dumps(row)}" for at, row in own.items()]
-    told = json.dumps(facts, ensure_ascii=False, indent=1).removesuffix("\n}")
+    rows_by_place = {} if name in WHOLE else intervals(numbers)  # an interval a line, since its values may be many
+    rows = [f"  {json.dumps(at, ensure_ascii=False)}: {json.dumps(row)}" for at, row in rows_by_place.items()]
+    facts_text = json.dumps(facts, ensure_ascii=False, indent=1).removesuffix("\n}")
     RESULTS.mkdir(parents=True, exist_ok=True)
-    text = told + ',\n "intervals": {\n' + ",\n".join(rows) + "\n }\n}\n"
+    text = facts_text + ',\n "intervals": {\n' + ",\n".join(rows) + "\n }\n}\n"
     (RESULTS / f"{name}.json").write_text(text, encoding="utf-8")
     if name in WHOLE:
         shutil.copyfile(source, RESULTS.parent / source.name)
@@ -97,7 +98,7 @@ def keep(folder: Path, name: str) -> bool:
 
 def intervals(numbers: dict) -> dict:
     """{place: interval} of every interval of a scene that carries what it was computed from."""
-    return {place: stored for place, stored in stored_intervals(numbers) if recomputed(stored) is not None}
+    return {place: row for place, row in stored_intervals(numbers) if recomputed(row) is not None}
 
 
 def main() -> None:

@@ -26,23 +26,23 @@ def entry(task: str, kind: str, name: str) -> dict[str, Any]:
     return row_of(task, kind, name, outcome)
 
 
-def outcome(model: Any, given: dict[str, Any]) -> dict[str, Any]:
+def outcome(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     """Equal; differs, with the largest error; refused, with the reason; or not loaded."""
     from ctrlattn import checkpoints
     from ctrlattn.errors import InputError
 
-    given = {name: value.float() if is_pixels(value) else value for name, value in given.items()}
+    inputs = {name: value.float() if is_pixels(value) else value for name, value in inputs.items()}
     with tempfile.TemporaryDirectory() as folder:
         model.float().save_pretrained(folder)
         try:
-            whole = checkpoints.load(folder, inputs=given)
-            expected, again = (checkpoints.tap(whole, given) for _ in range(2))
+            network = checkpoints.load(folder, inputs=inputs)
+            expected, repetition = (checkpoints.tap(network, inputs) for _ in range(2))
         except (InputError, ArithmeticError) as error:
             return {"outcome": "not loaded", "reason": told(error, folder)}
-        if largest_difference(again, expected):
+        if largest_difference(repetition, expected):
             return {"outcome": "not loaded", "reason": "it gives other numbers each time"}
         try:
-            signals = checkpoints.tap(checkpoints.on_disk(folder, inputs=given), given)
+            signals = checkpoints.tap(checkpoints.on_disk(folder, inputs=inputs), inputs)
         except (InputError, ArithmeticError) as error:
             return {"outcome": "refused", "reason": told(error, folder)}
     error = largest_difference(signals, expected)

@@ -37,16 +37,16 @@ def close(a, b):
 
 def stored(numbers):
     """(recomputed intervals, places that do not follow, places without values) of one file."""
-    again, wrong, absent = [], [], []
+    all_ends, wrong, absent = [], [], []
     for place, entry in stored_intervals(with_tests(numbers)):
         ends = recomputed(entry)
         if ends is None:
             absent.append(place)
             continue
-        again.append(ends)
+        all_ends.append(ends)
         if not close(ends, (entry["low"], entry["high"])):
             wrong.append(place)
-    return again, wrong, absent
+    return all_ends, wrong, absent
 
 
 def with_tests(numbers):
@@ -56,17 +56,19 @@ def with_tests(numbers):
     tests = []
     for test in numbers["tests"]:
         score, against = test["score"], numbers["arms"][numbers["plan"]["against"]]
-        arm, other = (np.array(row[score]["values"], dtype=float) for row in (numbers["arms"][test["arm"]], against))
-        tests.append({**test, "values": (arm - test["factor"] * other).tolist()})
+        arm, reference = (
+            np.array(row[score]["values"], dtype=float) for row in (numbers["arms"][test["arm"]], against)
+        )
+        tests.append({**test, "values": (arm - test["factor"] * reference).tolist()})
     return {**numbers, "tests": tests}
 
 
-def printed(numbers, again):
+def printed(numbers, all_ends):
     """Intervals in the sentences and cells of a scene: (how many, those that no recomputed one rounds to)."""
     lines = [*numbers.get("verdict", []), *(cell for row in numbers.get("table", [[], []])[1] for cell in row)]
     pairs = [pair for line in lines for pair in PRINTED.findall(str(line))]
     halves = [text for line in lines for text in HALVES.findall(str(line))]
-    low, high = (np.concatenate([np.zeros(0), *(np.ravel(ends[k]) for ends in again)]) for k in (0, 1))
+    low, high = (np.concatenate([np.zeros(0), *(np.ravel(ends[k]) for ends in all_ends)]) for k in (0, 1))
     strange = [f"[{a}, {b}]" for a, b in pairs if not np.any(rounds(a, low) & rounds(b, high))]
     for text in halves:
         mean, half = text.split(" ± ")
@@ -82,17 +84,19 @@ def rounds(text, values):
 
 
 def judged(path, of):
-    """One line about a file, and what is wrong with it; of(path) is what is `stored` in a file."""
+    """One line about a file, and what is wrong with it; of(path) are the intervals that a file holds."""
     numbers = read_json(path)
     name = path.relative_to(RESULTS).as_posix()
-    again, wrong, absent = of(path)
+    all_ends, wrong, absent = of(path)
     if name in ELSEWHERE:
-        again = again + [ends for other in RESULTS.glob(ELSEWHERE[name]) for ends in of(other)[0]]
+        all_ends = all_ends + [
+            ends for path_elsewhere in RESULTS.glob(ELSEWHERE[name]) for ends in of(path_elsewhere)[0]
+        ]
     if name in FACTORS:
-        again = [*again, *(np.power(10.0, ends) for ends in again)]
-    count, strange = printed(numbers, again) if isinstance(numbers, dict) else (0, [])
+        all_ends = [*all_ends, *(np.power(10.0, ends) for ends in all_ends)]
+    count, strange = printed(numbers, all_ends) if isinstance(numbers, dict) else (0, [])
     line = (
-        f"{name}: {len(again)} recomputed, {len(absent)} without values; printed {count}, "
+        f"{name}: {len(all_ends)} recomputed, {len(absent)} without values; printed {count}, "
         f"{count - len(strange)} of them recomputed"
     )
     faults = [f"{name}: {place} does not follow from its values" for place in wrong]
@@ -105,8 +109,8 @@ def main(check=False):
     """Print every file that has intervals; returns the faults."""
     faults, of = [], cache(lambda path: stored(read_json(path)))  # a file that another prints is computed once
     for path in sorted(RESULTS.rglob("*.json")):
-        line, own = judged(path, of)
-        faults += own
+        line, path_faults = judged(path, of)
+        faults += path_faults
         if not check and not line.endswith(": 0 recomputed, 0 without values; printed 0, 0 of them recomputed"):
             print(line)
     return faults

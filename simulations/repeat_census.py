@@ -30,7 +30,7 @@ def entry(task: str, kind: str, name: str) -> dict[str, Any]:
     return row_of(task, kind, name, outcome)
 
 
-def outcome(model: Any, given: dict[str, Any]) -> dict[str, Any]:
+def outcome(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     """Equal, with the largest error; differs; refused, with the reason; or not loaded."""
     import torch
 
@@ -39,7 +39,7 @@ def outcome(model: Any, given: dict[str, Any]) -> dict[str, Any]:
     from ctrlattn.errors import InputError
 
     try:
-        network = checkpoints.load(model, inputs=given)
+        network = checkpoints.load(model, inputs=inputs)
     except InputError as error:
         return {"outcome": "not loaded", "reason": str(error)}
     count = len(network.layers)
@@ -52,35 +52,35 @@ def outcome(model: Any, given: dict[str, Any]) -> dict[str, Any]:
         except InputError as error:
             return {"outcome": "refused", "reason": str(error)}
         with torch.no_grad():
-            ours = first_of(longer.model(**given))
-        theirs = by_hand(network, given, span, passes, gain, recall)
+            ours = first_of(longer.model(**inputs))
+        theirs = by_hand(network, inputs, span, passes, gain, recall)
         worst = max(worst, float(((ours - theirs).abs().amax(-1) / theirs.abs().amax(-1)).max()))
     limit = LIMIT if theirs.dtype == torch.float64 else tolerance(theirs.dtype)
     return {"outcome": "equal" if worst <= limit else "differs", "error": worst}
 
 
 def by_hand(
-    network: Any, given: dict[str, Any], span: tuple[int, int], passes: int, gain: float | None, recall: float
+    network: Any, inputs: dict[str, Any], span: tuple[int, int], passes: int, gain: float | None, recall: float
 ) -> Any:
     """The output of the source, whose span is run again by its last layer: h' = h + g (F(h) - h + recall (h_0 - h))."""
     import torch
 
     layers = network.layers[span[0] : span[1]]
-    plain = [layer.forward for layer in layers]
+    forwards = [layer.forward for layer in layers]
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
     def remembering(i: int) -> Any:
         def forward(*args: Any, **kwargs: Any) -> Any:
             calls.append((args, kwargs))
             start.append(stream(args, kwargs).clone())
-            output = plain[i](*args, **kwargs)
+            output = forwards[i](*args, **kwargs)
             if i < len(layers) - 1:
                 return output
             h, y = start[0], first_of(output)
             for k in range(passes):
                 if k:
                     y = h.clone()
-                    for each, (a, b) in zip(plain, calls, strict=True):
+                    for each, (a, b) in zip(forwards, calls, strict=True):
                         y = first_of(each(*((y, *a[1:]) if a else a), **(b if a else {**b, "hidden_states": y})))
                 h = y if gain is None else h + gain * (y - h + recall * (start[0] - h))
             return h if isinstance(output, torch.Tensor) else type(output)((h, *output[1:]))
@@ -92,7 +92,7 @@ def by_hand(
         for i, layer in enumerate(layers):
             layer.forward = remembering(i)
         with torch.no_grad():
-            return first_of(network.model(**given))
+            return first_of(network.model(**inputs))
     finally:
         for layer in layers:
             del layer.forward
@@ -119,9 +119,9 @@ def main(arguments: list[str]) -> None:
         if arguments[0] == "--again":
             write_json(RESULT, again(json.loads(RESULT.read_text(encoding="utf-8")), rows, run))
         return
-    shuffled = random.Random(0).sample(every, len(every))[: int(arguments[1]) if arguments else None]
+    cases = random.Random(0).sample(every, len(every))[: int(arguments[1]) if arguments else None]
     part = RESULT.with_suffix(".part.jsonl")
-    rows = sorted(families_census.measured_rows(shuffled, run, part, entry), key=lambda row: (row["task"], row["type"]))
+    rows = sorted(families_census.measured_rows(cases, run, part, entry), key=lambda row: (row["task"], row["type"]))
     write_json(RESULT, {"run": run, "types": rows})
     part.unlink()
     print(Counter(row["outcome"] for row in rows))
@@ -130,9 +130,9 @@ def main(arguments: list[str]) -> None:
 def again(old: dict[str, Any], rows: list[dict[str, Any]], run: dict[str, Any]) -> dict[str, Any]:
     """The results with these rows in the places of earlier ones."""
     new = {(row["task"], row["type"]): row for row in rows}
-    measured = old.get("types measured again", {}) | {row["type"]: run for row in rows}
+    runs = old.get("types measured again", {}) | {row["type"]: run for row in rows}
     types = [new.get((row["task"], row["type"]), row) for row in old["types"]]
-    return {"run": old["run"], "types measured again": measured, "types": types}
+    return {"run": old["run"], "types measured again": runs, "types": types}
 
 
 if __name__ == "__main__":

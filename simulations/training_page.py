@@ -121,8 +121,8 @@ def main(folder=None, check=False, deep=(), also=(), control=None, rates=(), pid
         training_pid_arms.keep_rates(rates)
     if pid is not None:
         training_pid_arms.keep(pid)
-    for other in also:
-        training_other.keep_also(other)
+    for data in also:
+        training_other.keep_also(data)
     return write_or_check(PAGE, page(read_json(RESULTS)), check)
 
 
@@ -136,9 +136,9 @@ if __name__ == "__main__":
     parser.add_argument("--pid", help="output of the plan train_pid_over_p.toml")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
     options = parser.parse_args()
-    given = {name: value for name, value in vars(options).items() if name != "check"}
+    pages = {name: value for name, value in vars(options).items() if name != "check"}
     sys.exit(
         0
-        if main(**({"check": True} if options.check else given))
+        if main(**({"check": True} if options.check else pages))
         else "docs/training.md is out of date: run python simulations/training_page.py"
     )

@@ -14,10 +14,16 @@ LONGEST_FILE = 300  # lines of code
 LONGEST_SCENE = 150  # lines of any kind: a scene is read from top to bottom
 # Nouns and letters of the field say what a value is; these say only that there is one.
 SAYS_NOTHING = {"found", "one", "kept", "drawn"}
-# In the package no value is called by what happened to it either.
+# No value is called by what happened to it either.
 HAPPENED = {
     "ran", "met", "handed", "taken", "swept", "crossed", "needed", "written", "called", "told", "turned", "what",
     "about", "nothing", "stood",
+}  # fmt: skip
+# In the scenes and benchmarks neither by these. In the package some of them are arguments that others pass by name.
+HAPPENED_IN_A_SCENE = {
+    "own", "held", "given", "said", "made", "seen", "shown", "left", "right", "asked", "wanted", "measured", "there",
+    "plain", "whole", "others", "outer", "known", "named", "stored", "chosen", "spent", "tried", "solved", "used",
+    "lost", "gone", "rest", "moved", "refused",
 }  # fmt: skip
 # The first word of a function's docstring says what the function does. A verb that is missing here may be added.
 VERBS = {
@@ -188,9 +194,10 @@ def test_names_say_what_a_value_is():
     assert breaches(sources(), partial(names_among, SAYS_NOTHING)) == {}
 
 
-def test_no_value_of_the_package_is_called_by_what_happened_to_it():
+def test_no_value_is_called_by_what_happened_to_it():
     assert sorted(names_among(HAPPENED, "def f(written):\n    told = written")) == [(1, "written"), (2, "told")]
-    assert breaches(PACKAGE.rglob("*.py"), partial(names_among, HAPPENED)) == {}
+    assert breaches(sources(), partial(names_among, HAPPENED)) == {}
+    assert breaches((ROOT / "simulations").rglob("*.py"), partial(names_among, HAPPENED_IN_A_SCENE)) == {}
 
 
 def is_property(node: ast.FunctionDef) -> bool:

@@ -41,15 +41,15 @@ def worker(folder: str, lanczos: int, arguments: list[str]) -> dict[str, float]:
 
     if lanczos:
         profile.Effort = partial(profile.Effort, lanczos=lanczos)
-    spent = {}
+    seconds = {}
 
     def timed(call, key):
-        def measured(*given, **named):
+        def measured(*args, **kwargs):
             start = time.process_time()
             try:
-                return call(*given, **named)
+                return call(*args, **kwargs)
             finally:
-                spent[key] = time.process_time() - start
+                seconds[key] = time.process_time() - start
 
         return measured
 
@@ -57,7 +57,7 @@ def worker(folder: str, lanczos: int, arguments: list[str]) -> dict[str, float]:
     checkpoints.feedback_profile = timed(checkpoints.feedback_profile, "measuring")
     page.write_analysis = timed(page.write_analysis, "drawing")
     app(arguments, standalone_mode=False)
-    return {**spent, "command": time.process_time()}
+    return {**seconds, "command": time.process_time()}
 
 
 def difference(ours: Path, theirs: Path) -> float:
@@ -80,7 +80,7 @@ def difference(ours: Path, theirs: Path) -> float:
 
 
 def rows_of(
-    what: str, network: Path, text: Path, tokens: int, stage: Path, against: str, lanczos: int, samples: int
+    label: str, network: Path, text: Path, tokens: int, stage: Path, against: str, lanczos: int, samples: int
 ) -> list[dict[str, object]]:
     """Medians of the command on a network and of its parts; a folder of its own each time: nothing is resumed."""
     arms = (
@@ -88,22 +88,22 @@ def rows_of(
         | ({"other": (against, 0)} if against else {})
         | ({"even": (against, lanczos)} if lanczos else {})
     )
-    spent: dict[str, list[dict[str, float]]] = {arm: [] for arm in arms}
+    samples_of: dict[str, list[dict[str, float]]] = {arm: [] for arm in arms}
     for index in range(samples):
         for arm, (folder, steps) in arms.items():
             out = stage / f"{network.name}-{index}-{arm}"
-            given = ["analyze", str(network), "--text", str(text), "--tokens", str(tokens)]
-            spent[arm].append(in_threads(__file__, 1, folder, str(steps), *given, "--out", str(out)))
-    medians = {f"{key} (ms)": median_ms([sample[key] for sample in spent["own"]]) for key in PARTS}
-    parts = [key for key in spent["own"][0] if key.startswith("part ")]
-    own = {key: median_ms([sample[key] for sample in spent["own"]]) for key in parts}
+            command = ["analyze", str(network), "--text", str(text), "--tokens", str(tokens)]
+            samples_of[arm].append(in_threads(__file__, 1, folder, str(steps), *command, "--out", str(out)))
+    medians = {f"{key} (ms)": median_ms([sample[key] for sample in samples_of["own"]]) for key in PARTS}
+    parts = [key for key in samples_of["own"][0] if key.startswith("part ")]
+    part_times = {key: median_ms([sample[key] for sample in samples_of["own"]]) for key in parts}
     if not against:
-        return [{"what": what, **medians}, *({"what": key, "measuring (ms)": own[key]} for key in parts)]
+        return [{"what": label, **medians}, *({"what": key, "measuring (ms)": part_times[key]} for key in parts)]
     keys = (*parts, "command", "drawing")
-    theirs = {key: median_ms([sample[key] for sample in spent["other"]]) for key in keys}
+    theirs = {key: median_ms([sample[key] for sample in samples_of["other"]]) for key in keys}
     ends = [next((stage / f"{network.name}-0-{which}").rglob("results.nc")) for which in ("own", "other")]
-    whole = {
-        "what": what,
+    total = {
+        "what": label,
         **medians,
         **against_other(medians["command (ms)"], theirs["command"]),
         "largest difference": difference(*ends),
@@ -111,26 +111,29 @@ def rows_of(
     }
     page_ms = medians["drawing (ms)"]
     return [
-        whole,
-        *({"what": key, "measuring (ms)": own[key], **against_other(own[key], theirs[key])} for key in parts),
+        total,
+        *(
+            {"what": key, "measuring (ms)": part_times[key], **against_other(part_times[key], theirs[key])}
+            for key in parts
+        ),
         {"what": "the page", "drawing (ms)": page_ms, **against_other(page_ms, theirs["drawing"])},
-        *(even_rows(medians["command (ms)"], own["part gain"], lanczos, spent["even"]) if lanczos else ()),
+        *(even_rows(medians["command (ms)"], part_times["part gain"], lanczos, samples_of["even"]) if lanczos else ()),
     ]
 
 
 def even_rows(command: float, gain: float, lanczos: int, theirs: list[dict[str, float]]) -> list[dict[str, object]]:
     """The command and its gains beside the other checkout with this number of Lanczos steps."""
-    before = {key: median_ms([sample[key] for sample in theirs]) for key in ("command", "part gain")}
+    medians = {key: median_ms([sample[key] for sample in theirs]) for key in ("command", "part gain")}
     beside = f"beside {lanczos} Lanczos steps"
     return [
-        {"what": f"all, {beside}", "command (ms)": command, **against_other(command, before["command"])},
-        {"what": f"part gain, {beside}", "measuring (ms)": gain, **against_other(gain, before["part gain"])},
+        {"what": f"all, {beside}", "command (ms)": command, **against_other(command, medians["command"])},
+        {"what": f"part gain, {beside}", "measuring (ms)": gain, **against_other(gain, medians["part gain"])},
     ]
 
 
-def against_other(own: float, theirs: float) -> dict[str, object]:
+def against_other(ours: float, theirs: float) -> dict[str, object]:
     """Milliseconds of the other checkout, and ours as a share of them."""
-    return {"before (ms)": theirs, "ratio": float(f"{own / theirs:.3g}") if theirs else None}
+    return {"before (ms)": theirs, "ratio": float(f"{ours / theirs:.3g}") if theirs else None}
 
 
 def main() -> None:
@@ -153,14 +156,14 @@ def main() -> None:
         stage = Path(folder)
         random_text(stage / "text.txt", 400)
         tokens, samples = (16, 1) if small else (64, arguments.samples)
-        what = "2 layers of width 32" if small else f"{arguments.layers} layers as wide as SmolLM2-135M"
+        label = "2 layers of width 32" if small else f"{arguments.layers} layers as wide as SmolLM2-135M"
         if arguments.network:
-            network, what = arguments.network, arguments.network.name
+            network, label = arguments.network, arguments.network.name
         else:
             network = source(stage / "network", small, "float32", None if small else arguments.layers)
         text = arguments.text or stage / "text.txt"
-        other = arguments.against, arguments.lanczos
-        rows += rows_of(f"{what}, {tokens} tokens", network, text, tokens, stage, *other, samples)
+        counterpart = arguments.against, arguments.lanczos
+        rows += rows_of(f"{label}, {tokens} tokens", network, text, tokens, stage, *counterpart, samples)
     write(arguments.out, "analysis", describe(), rows)
 
 

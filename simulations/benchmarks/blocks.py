@@ -49,8 +49,8 @@ def drawn_loop(loop, shape: tuple[int, int]):
         return np.concatenate([x[:size] + e, e])
 
     def layer(x, w):
-        moved = loop.skip * x + loop.feedback * w[:size] + w[size:]
-        return loop.normalizer(moved.reshape(shape)).ravel()
+        state = loop.skip * x + loop.feedback * w[:size] + w[size:]
+        return loop.normalizer(state.reshape(shape)).ravel()
 
     common = {"dt": 1}
     predictor = control.nlsys(
@@ -90,8 +90,8 @@ def against_a_drawn_loop(tokens: int, features: int, layers: int, times: int) ->
 
     seconds = alternate(ours, theirs, times)
     difference = largest(runs["theirs"].outputs.T.reshape(-1, *shape), runs["ours"])
-    what = f"a controlled loop, {tokens} tokens x {features} features, {layers} layers, as 3 blocks"
-    return row(what, *seconds, LIMITS["loop"], difference)
+    label = f"a controlled loop, {tokens} tokens x {features} features, {layers} layers, as 3 blocks"
+    return row(label, *seconds, LIMITS["loop"], difference)
 
 
 def drawn_chain(loops, shape: tuple[int, int], each: int, evaluated: list[int]):
@@ -170,19 +170,19 @@ def against_a_drawn_chain(
     evaluated.clear()
     expected = theirs().T.reshape(-1, *shape)
     difference = max(largest(states, expected) for states in (np.stack(ours()), at_once()))
-    counted = f"{depth * each} against {len(evaluated) / signals:.0f}"
-    what = (
+    evaluations = f"{depth * each} against {len(evaluated) / signals:.0f}"
+    label = (
         f"a chain of {depth} layers as {depth * each} blocks, {tokens} tokens x {features} features, {signals} signals"
     )
     # Five milliseconds, timed by one call behind a second of dense products, would be twice as many.
     calls = 1 if times == 1 else 20
     one_by_one, blocks = alternate(ours, theirs, times, calls=calls)
-    result = row(what, one_by_one, blocks, LIMITS["chain"], difference)
+    result = row(label, one_by_one, blocks, LIMITS["chain"], difference)
     batch = alternate(at_once, ours, times, calls=calls)[0]
     ratio = float(f"{median_ms(blocks) / median_ms(batch):.3g}")
     return {
         **result,
-        "blocks evaluated a signal": counted,
+        "blocks evaluated a signal": evaluations,
         "ours, one batch (ms)": median_ms(batch),
         "its ratio": ratio,
     }
@@ -196,9 +196,9 @@ def largest(actual: np.ndarray, expected: np.ndarray) -> float:
     return difference
 
 
-def row(what, ours, theirs, limit, difference) -> dict[str, object]:
+def row(label, ours, theirs, limit, difference) -> dict[str, object]:
     a, b = median_ms(ours), median_ms(theirs)
-    return {"what": what, "ours (ms)": a, "interconnect (ms)": b, "ratio": float(f"{b / a:.3g}"), "asked": limit,
+    return {"what": label, "ours (ms)": a, "interconnect (ms)": b, "ratio": float(f"{b / a:.3g}"), "asked": limit,
             "difference": f"{difference:.0e}"}  # fmt: skip
 
 

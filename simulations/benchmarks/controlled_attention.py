@@ -61,8 +61,8 @@ def training_step(module, batch: int, n: int, run=None):
     inputs = [x, *leaves, *module.parameters()]
 
     def step():
-        y, after = (module if run is None else run)(x, state)
-        return torch.autograd.grad([y, *(after.controller or ())], inputs, back, allow_unused=True)
+        y, new_state = (module if run is None else run)(x, state)
+        return torch.autograd.grad([y, *(new_state.controller or ())], inputs, back, allow_unused=True)
 
     return step
 
@@ -93,11 +93,11 @@ def times(small: bool) -> list[dict[str, object]]:
         for mode in modes:
             rows += against_no_control(mode, batch, n, LAWS[:1] if small else LAWS, small)
         for law in LAWS:
-            ours, other = (training_step(layer(law, literal=k), batch, n) for k in (False, True))
-            what = f"{law}, literal formulation against ours, n = {n}, batch {batch}"
-            rows.append(row(what, *in_turn(other, ours, small), f">= {LITERAL_AT_LEAST}" if n == 1024 else ""))
-        what = f"attention alone, literal formulation against scaled_dot_product_attention, n = {n}, batch {batch}"
-        rows.append(row(what, *in_turn(*attention_alone(batch, n), small), ""))
+            ours, literal = (training_step(layer(law, literal=k), batch, n) for k in (False, True))
+            label = f"{law}, literal formulation against ours, n = {n}, batch {batch}"
+            rows.append(row(label, *in_turn(literal, ours, small), f">= {LITERAL_AT_LEAST}" if n == 1024 else ""))
+        label = f"attention alone, literal formulation against scaled_dot_product_attention, n = {n}, batch {batch}"
+        rows.append(row(label, *in_turn(*attention_alone(batch, n), small), ""))
     return [{"threads": torch.get_num_threads(), **result} for result in rows]
 
 
@@ -111,11 +111,11 @@ def against_no_control(mode: str, batch: int, n: int, laws: tuple[str, ...], sma
         module = layer(law)
         return training_step(module, batch, n, torch.compile(module) if mode == "compiled" else module)
 
-    other = prepared(None)
+    uncontrolled = prepared(None)
     return [
         row(
             f"{law}, {mode}, n = {n}, batch {batch}, against no control",
-            *in_turn(prepared(law), other, small),
+            *in_turn(prepared(law), uncontrolled, small),
             LIMITS.get((mode, n), ""),
         )
         for law in laws
@@ -131,12 +131,12 @@ def in_turn(first, second, small: bool) -> tuple[list[float], list[float]]:
     return alternate(first, second, pairs)
 
 
-def row(what: str, first: list[float], second: list[float], limit: object) -> dict[str, object]:
+def row(label: str, first: list[float], second: list[float], limit: object) -> dict[str, object]:
     """Median ratio of the pairs: each pair ran at the same moment, whatever else the machine did."""
     ratios = np.array(first) / np.array(second)
     quarter = [float(f"{q:.3g}") for q in np.quantile(ratios, [0.25, 0.75])]
     return {
-        "what": what,
+        "what": label,
         "first (ms)": median_ms(first),
         "second (ms)": median_ms(second),
         "ratio": float(f"{np.median(ratios):.3g}"),
@@ -152,7 +152,7 @@ def peak(law: str, n: int, depth: int) -> dict[str, float]:
     name = None if law == "none" else law
     training_step(layer(name), 1, 16)()
     modules = [layer(name) for _ in range(depth)]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if depth == 1:
         training_step(modules[0], 2, n)()
     else:
@@ -160,7 +160,7 @@ def peak(law: str, n: int, depth: int) -> dict[str, float]:
         for module in modules:
             x, state = module(x, state)
         x.sum().backward()
-    return {"megabytes": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+    return {"megabytes": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) / 1024}
 
 
 def memory(small: bool) -> list[dict[str, object]]:

@@ -20,7 +20,7 @@ from paired import alternate, median_ms, parser_of, write
 LAW = "pidformer-ema"
 
 
-def row(what, first, second, place, small: bool) -> dict[str, object]:
+def row(label, first, second, place, small: bool) -> dict[str, object]:
     """Medians in turn, and the highest memory of the first where the device counts it."""
     import torch
 
@@ -32,9 +32,9 @@ def row(what, first, second, place, small: bool) -> dict[str, object]:
 
         return run
 
-    own, other = alternate(finished(first), finished(second), 1 if small else 7, clock=time.perf_counter)
-    a, b = median_ms(own), median_ms(other)
-    result: dict[str, object] = {"what": what, "own (ms)": a, "beside it (ms)": b, "ratio": float(f"{a / b:.3g}")}
+    ours, theirs = alternate(finished(first), finished(second), 1 if small else 7, clock=time.perf_counter)
+    a, b = median_ms(ours), median_ms(theirs)
+    result: dict[str, object] = {"what": label, "own (ms)": a, "beside it (ms)": b, "ratio": float(f"{a / b:.3g}")}
     if place.type == "cuda":
         torch.cuda.reset_peak_memory_stats(place)
         finished(first)()
@@ -57,8 +57,8 @@ def simulations(place, small: bool):
         for _ in range(layers):
             loop.predictor(x)
 
-    what = f"simulate, {n} tokens, {layers} layers, PID, beside the predictions alone"
-    yield what, lambda: simulate(loop, x, layers), predictions
+    label = f"simulate, {n} tokens, {layers} layers, PID, beside the predictions alone"
+    yield label, lambda: simulate(loop, x, layers), predictions
 
 
 def attentions(place, dtype, small: bool):
@@ -177,8 +177,8 @@ def main() -> None:
     except InputError as error:
         sys.exit(f"devices.py: {error}")
     machine = describe()
-    known = torch.cuda.get_device_name(place) if place.type == "cuda" else machine["processor"]
-    write(arguments.out, "devices", {"device": f"{place} ({known})", **machine}, measured(place, arguments.once))
+    device_name = torch.cuda.get_device_name(place) if place.type == "cuda" else machine["processor"]
+    write(arguments.out, "devices", {"device": f"{place} ({device_name})", **machine}, measured(place, arguments.once))
 
 
 if __name__ == "__main__":

@@ -18,20 +18,20 @@ def written_down(training):
     import torch
     from torch.nn.functional import normalize
 
-    own = training.dictionary
+    dictionary = training.dictionary
 
     def step(x):
-        for parameter in own.parameters():
+        for parameter in dictionary.parameters():
             parameter.grad = None
-        codes = own.codes(own.response(x))
-        rest = x - own.combine(codes) - own.bias
-        loss = rest.square().mean()
+        codes = dictionary.codes(dictionary.response(x))
+        residual = x - dictionary.combine(codes) - dictionary.bias
+        loss = residual.square().mean()
         loss.backward()
-        rows = own.decoder.detach()
-        own.decoder.grad -= (own.decoder.grad * rows).sum(-1, keepdim=True) * rows
+        rows = dictionary.decoder.detach()
+        dictionary.decoder.grad -= (dictionary.decoder.grad * rows).sum(-1, keepdim=True) * rows
         training.optimizer.step()
         with torch.no_grad():
-            own.decoder.copy_(normalize(own.decoder))
+            dictionary.decoder.copy_(normalize(dictionary.decoder))
             training._count(codes, len(x))
             return float(loss / (x - x.mean(0)).square().mean())
 
@@ -46,10 +46,10 @@ def worker(small: bool) -> list[dict[str, object]]:
     width, features, k, examples, times = (32, 64, 4, 64, 1) if small else (576, 4608, 32, 512, 25)
     generator = torch.Generator().manual_seed(0)
     causes = torch.rand(examples, 200, generator=generator).pow(8) @ torch.randn(200, width, generator=generator)
-    ours, other = (Training(width, Settings(features=features, k=k, blocks=1)) for _ in range(2))
-    for training in (ours, other):
+    ours, reference = (Training(width, Settings(features=features, k=k, blocks=1)) for _ in range(2))
+    for training in (ours, reference):
         training.dictionary.measure(causes)
-    x, step = ours.dictionary.scaled(causes), written_down(other)
+    x, step = ours.dictionary.scaled(causes), written_down(reference)
     explained: tuple[list[float], list[float]] = ([], [])
     new, old = alternate(
         lambda: explained[0].append(ours._step(x)[0]),
@@ -59,8 +59,8 @@ def worker(small: bool) -> list[dict[str, object]]:
     )
     a, b = median_ms(new), median_ms(old)
     apart = max(abs(p - q) for p, q in zip(*explained, strict=True))
-    what = f"{examples} examples of width {width}, {features} features, k = {k}"
-    row = {"what": what, "step (ms)": a, "differentiated (ms)": b, "ratio": float(f"{b / a:.3g}")}
+    label = f"{examples} examples of width {width}, {features} features, k = {k}"
+    row = {"what": label, "step (ms)": a, "differentiated (ms)": b, "ratio": float(f"{b / a:.3g}")}
     return [{"threads": int(os.environ["OMP_NUM_THREADS"]), **row, "asked": 1.8, "difference": f"{apart:.0e}"}]
 
 

@@ -43,23 +43,23 @@ def signals(small: bool, gguf: str):
     ids = torch.tensor(network.tokenizer(text).input_ids)
     windows = ids[: len(ids) // 128 * 128].reshape(-1, 128)
     windows = windows[torch.randperm(len(windows), generator=torch.Generator().manual_seed(0))[:97]]
-    seen = [observe(network, part, 10, ("state",))["state"].flatten(0, 1) for part in windows.split(16)]
-    examples = torch.cat(seen)
+    states = [observe(network, part, 10, ("state",))["state"].flatten(0, 1) for part in windows.split(16)]
+    examples = torch.cat(states)
     return examples[:11_264], examples[11_264:12_264]
 
 
 def race(arms, explained, batches, most: int) -> dict[str, tuple[float, int]]:
     """Processor time and steps of each arm until it explains the share, a step of each in turn; infinite if never."""
-    spent, ends = dict.fromkeys(arms, 0.0), {}
+    seconds, ends = dict.fromkeys(arms, 0.0), {}
     for number in range(1, most + 1):
         batch = batches(number - 1)
         for name in arms.keys() - ends.keys():
-            step, rebuilt = arms[name]
+            step, reconstruction = arms[name]
             start = time.process_time()
             step(batch)
-            spent[name] += time.process_time() - start
-            if explained(rebuilt) >= SHARE:
-                ends[name] = (spent[name], number)
+            seconds[name] += time.process_time() - start
+            if explained(reconstruction) >= SHARE:
+                ends[name] = (seconds[name], number)
     return {name: ends.get(name, (float("inf"), most)) for name in arms}
 
 
@@ -69,10 +69,10 @@ def ours(examples, settings):
 
     training = Training(examples.shape[1], settings)
     training.begin(examples)
-    own = training.dictionary
+    dictionary = training.dictionary
 
     def rebuilt(x):
-        return own.combine(own.codes(own.response(x))) + own.bias
+        return dictionary.combine(dictionary.codes(dictionary.response(x))) + dictionary.bias
 
     return training._step, rebuilt
 
@@ -93,10 +93,10 @@ def theirs(width: int, settings, sparse: bool):
 
     def step(x):
         sae.train()
-        seen = sae.training_forward_pass(TrainStepInput(x, {}, idle > 1000, 0, False))
-        fired = seen.feature_acts.detach().bool().float().sum(-2).bool()
+        output = sae.training_forward_pass(TrainStepInput(x, {}, idle > 1000, 0, False))
+        fired = output.feature_acts.detach().bool().float().sum(-2).bool()
         idle.add_(1)[fired.to_dense() if fired.is_sparse else fired] = 0
-        seen.loss.backward()
+        output.loss.backward()
         torch.nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -104,12 +104,12 @@ def theirs(width: int, settings, sparse: bool):
     return step, lambda x: sae.decode(sae.encode(x))
 
 
-def row(seed: int, needed: dict[tuple[str, float], tuple[float, int]]) -> dict[str, object]:
+def row(seed: int, costs: dict[tuple[str, float], tuple[float, int]]) -> dict[str, object]:
     """What a seed needed on each side, by the rate that was first."""
     facts: dict[str, object] = {"seed": seed}
     best = {}
-    for side in dict.fromkeys(side for side, _ in needed):
-        best[side], rate = min((needed[arm], arm[1]) for arm in needed if arm[0] == side)
+    for side in dict.fromkeys(side for side, _ in costs):
+        best[side], rate = min((costs[arm], arm[1]) for arm in costs if arm[0] == side)
         seconds, steps = best[side]
         facts |= {f"{side} (s)": _rounded(seconds), f"steps, {side}": steps, f"rate, {side}": rate}
     for side in list(best)[1:]:
@@ -129,17 +129,17 @@ def worker(small: bool, gguf: str) -> list[dict[str, object]]:
     from ctrlattn.observers import Dictionary, Settings
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    examples, others = signals(small, gguf)
+    examples, held_out = signals(small, gguf)
     width = examples.shape[1]
     batch, features, k, most = (50, 64, 8, 100) if small else (512, 4608, 32, 400)
-    measured = Dictionary(width, features, k=k)
-    measured.measure(examples)
-    examples, others = measured.scaled(examples), measured.scaled(others)
-    spread = (others - others.mean(0)).square().sum()
+    standard = Dictionary(width, features, k=k)
+    standard.measure(examples)
+    examples, held_out = standard.scaled(examples), standard.scaled(held_out)
+    variance = (held_out - held_out.mean(0)).square().sum()
 
-    def explained(rebuilt) -> float:
+    def explained(reconstruction) -> float:
         with torch.no_grad():
-            return 1 - float((others - rebuilt(others)).square().sum() / spread)
+            return 1 - float((held_out - reconstruction(held_out)).square().sum() / variance)
 
     rows = []
     for seed in SEEDS[: 1 if small else None]:
@@ -153,9 +153,9 @@ def worker(small: bool, gguf: str) -> list[dict[str, object]]:
             if not small and importlib.util.find_spec("sae_lens"):
                 arms["sae-lens", rate] = theirs(width, settings, sparse=False)
                 arms["sae-lens, sparse", rate] = theirs(width, settings, sparse=True)
-        needed = race(arms, explained, lambda i, order=order: examples[order[i * batch : (i + 1) * batch]], most)
-        rows.append(row(seed, needed))
-        print(needed, file=sys.stderr, flush=True)
+        costs = race(arms, explained, lambda i, order=order: examples[order[i * batch : (i + 1) * batch]], most)
+        rows.append(row(seed, costs))
+        print(costs, file=sys.stderr, flush=True)
     return rows
 
 

@@ -32,14 +32,14 @@ def source(folder: Path, small: bool, dtype: str, layers: int | None = None) -> 
     import transformers
 
     torch.manual_seed(0)
-    every, width, heads, inner, words = (2, 32, 4, 48, 200) if small else (30, 576, 9, 1536, 49152)
+    every, width, heads, hidden_width, words = (2, 32, 4, 48, 200) if small else (30, 576, 9, 1536, 49152)
     config = transformers.LlamaConfig(
         vocab_size=words,
         hidden_size=width,
         num_hidden_layers=layers or every,
         num_attention_heads=heads,
         num_key_value_heads=heads // (4 if small else 3),
-        intermediate_size=inner,
+        intermediate_size=hidden_width,
         tie_word_embeddings=True,
     )
     transformers.LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(folder)
@@ -58,11 +58,11 @@ def random_text(path: Path, words: int) -> Path:
 
 def commands(small: bool) -> dict[str, list[str]]:
     """Options of the commands by the words of their rows."""
-    read, calibrated, window = (16, 240, 12) if small else (256, 1280, 128)
-    reduced = ["--attention", "1" if small else "2", "--tokens", str(calibrated), "--window", str(window)]
+    analyzed, calibrated, window = (16, 240, 12) if small else (256, 1280, 128)
+    drop_options = ["--attention", "1" if small else "2", "--tokens", str(calibrated), "--window", str(window)]
     return {
-        f"analyze, feedback alone, {read} tokens": ["analyze", "--tokens", str(read), "--parts", "feedback"],
-        f"drop of attention, {calibrated} tokens": ["drop", *reduced],
+        f"analyze, feedback alone, {analyzed} tokens": ["analyze", "--tokens", str(analyzed), "--parts", "feedback"],
+        f"drop of attention, {calibrated} tokens": ["drop", *drop_options],
     }
 
 
@@ -71,15 +71,15 @@ def worker(arguments: list[str]) -> dict[str, float]:
     from ctrlattn import identity
     from ctrlattn.cli import app
 
-    spent = {"hashing": 0.0, "waiting": 0.0}
+    seconds = {"hashing": 0.0, "waiting": 0.0}
 
     def timed(call, key, clock):
-        def measured(*given, **named):
+        def measured(*args, **kwargs):
             start = clock()
             try:
-                return call(*given, **named)
+                return call(*args, **kwargs)
             finally:
-                spent[key] += clock() - start
+                seconds[key] += clock() - start
 
         return measured
 
@@ -87,26 +87,26 @@ def worker(arguments: list[str]) -> dict[str, float]:
     identity.FilesDigest.digest = timed(identity.FilesDigest.digest, "waiting", time.perf_counter)
     start = time.perf_counter()
     app(arguments, standalone_mode=False)
-    return {**spent, "processor": time.process_time(), "elapsed": time.perf_counter() - start}
+    return {**seconds, "processor": time.process_time(), "elapsed": time.perf_counter() - start}
 
 
-def row(what: str, network: str, options: list[str], small: bool, stage: Path) -> dict[str, object]:
+def row(label: str, network: str, options: list[str], small: bool, stage: Path) -> dict[str, object]:
     """Medians of a command on a network; a folder of its own each time, so that nothing is resumed."""
     text = stage / "text.txt"
     samples = []
     for index in range(1 if small else SAMPLES + 1):  # the first one reads the files into memory
         out = stage / f"out-{options[0]}-{Path(network).name}-{index}"
-        given = [options[0], network, "--text", str(text), *options[1:], "--out", str(out)]
-        samples.append(in_threads(__file__, 1, *given))
+        command = [options[0], network, "--text", str(text), *options[1:], "--out", str(out)]
+        samples.append(in_threads(__file__, 1, *command))
     warm = samples if small else samples[1:]
-    spent = {key: median_ms([sample[key] for sample in warm]) for key in samples[0]}
+    medians = {key: median_ms([sample[key] for sample in warm]) for key in samples[0]}
     return {
-        "what": what,
-        "hashing, processor (ms)": spent["hashing"],
-        "command, processor (ms)": spent["processor"],
-        "share (%)": float(f"{100 * spent['hashing'] / spent['processor']:.2g}"),
-        "waiting for it (ms)": spent["waiting"],
-        "command, elapsed (ms)": spent["elapsed"],
+        "what": label,
+        "hashing, processor (ms)": medians["hashing"],
+        "command, processor (ms)": medians["processor"],
+        "share (%)": float(f"{100 * medians['hashing'] / medians['processor']:.2g}"),
+        "waiting for it (ms)": medians["waiting"],
+        "command, elapsed (ms)": medians["elapsed"],
         "asked": "" if small else ASKED,
     }
 
@@ -125,12 +125,12 @@ def main() -> None:
         size = "in small" if small else "the size of SmolLM2-135M"
         for dtype in ("bfloat16", "float32"):
             network = str(source(stage / dtype, small, dtype))
-            for what, options in list(commands(small).items())[: 2 if dtype == "bfloat16" else 1]:
-                rows.append(row(f"{what}: {size}, {dtype}", network, options, small, stage))
-        what, options = next(iter(commands(small).items()))
-        for given in arguments.source:
-            name = "/".join(Path(given).absolute().parts[-2:])
-            rows.append(row(f"{what}: {name}", given, options, small, stage))
+            for label, options in list(commands(small).items())[: 2 if dtype == "bfloat16" else 1]:
+                rows.append(row(f"{label}: {size}, {dtype}", network, options, small, stage))
+        label, options = next(iter(commands(small).items()))
+        for network_folder in arguments.source:
+            name = "/".join(Path(network_folder).absolute().parts[-2:])
+            rows.append(row(f"{label}: {name}", network_folder, options, small, stage))
     write(arguments.out, "hashing", describe(), rows)
 
 

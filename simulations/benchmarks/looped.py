@@ -50,12 +50,12 @@ def span_of(small: bool, gguf: str):
     with torch.no_grad():
         h = model(ids, output_hidden_states=True).hidden_states[first]
     positions = torch.arange(ids.shape[1])[None]
-    turned = model.rotary_emb(h, positions)
+    rotations = model.rotary_emb(h, positions)
     mask = torch.full((ids.shape[1],) * 2, -1e9).triu(1)[None, None]
 
     def f(x):
         for layer in model.layers[first:last]:
-            x = layer(x, attention_mask=mask, position_embeddings=turned)
+            x = layer(x, attention_mask=mask, position_embeddings=rotations)
             x = x[0] if isinstance(x, tuple) else x
         return x
 
@@ -117,8 +117,8 @@ def worker(small: bool, gguf: str) -> list[dict[str, object]]:
 
     for block in (1, 4):
         v = np.random.default_rng(1).standard_normal((h.numel(), block))
-        forward, moved = alternate(plain, lambda v=v: products(v), 2 if small else 9)
-        cost = np.median(moved) / np.median(forward) / block
+        forward, product_seconds = alternate(plain, lambda v=v: products(v), 2 if small else 9)
+        cost = np.median(product_seconds) / np.median(forward) / block
         rows.append({
             "what": f"a product, {block} at once, in forward passes, {name}",
             "ratio": float(f"{cost:.3g}"), "asked": "" if small else f"at most {PRODUCT}",
@@ -141,9 +141,9 @@ def main() -> None:
     if arguments.worker:
         print(json.dumps(worker(arguments.once, arguments.gguf)))
         return
-    given = ["--once"] if arguments.once else []
-    given += ["--gguf", arguments.gguf] if arguments.gguf else []
-    rows = in_threads(__file__, 1, *given)
+    options = ["--once"] if arguments.once else []
+    options += ["--gguf", arguments.gguf] if arguments.gguf else []
+    rows = in_threads(__file__, 1, *options)
     write(arguments.out, "looped", describe(), rows)
 
 

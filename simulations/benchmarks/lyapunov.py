@@ -49,7 +49,7 @@ def by_full_jacobians(step, x, steps: int, frame: np.ndarray) -> np.ndarray:
     return np.sort(total / steps)[::-1]
 
 
-def against_full(what: str, step, x, steps: int, times: int) -> dict[str, object]:
+def against_full(label: str, step, x, steps: int, times: int) -> dict[str, object]:
     from ctrlattn import lyapunov_exponents
 
     size = x.numel()
@@ -62,16 +62,16 @@ def against_full(what: str, step, x, steps: int, times: int) -> dict[str, object
     def theirs():
         return by_full_jacobians(step, x, steps, frame)
 
-    after = ours()[0] * (steps - 1)  # all but the first step
+    later_sums = ours()[0] * (steps - 1)  # all but the first step
     first = by_full_jacobians(step, x, 1, frame)
-    whole = theirs() * steps
-    difference = abs(float(np.sum(after) + np.sum(first) - np.sum(whole))) / abs(float(np.sum(whole)))
+    full_sums = theirs() * steps
+    difference = abs(float(np.sum(later_sums) + np.sum(first) - np.sum(full_sums))) / abs(float(np.sum(full_sums)))
     if difference > TOLERANCE:
-        raise SystemExit(f"{what}: the sums of the exponents differ by {difference:.1e}, allowed {TOLERANCE:.0e}")
+        raise SystemExit(f"{label}: the sums of the exponents differ by {difference:.1e}, allowed {TOLERANCE:.0e}")
     seconds = alternate(ours, theirs, times)
     a, b = (median_ms(samples) / steps for samples in seconds)
     return {
-        "what": f"{what}, {size} states, k = {K}, per step",
+        "what": f"{label}, {size} states, k = {K}, per step",
         "ours (ms)": float(f"{a:.3g}"),
         "full Jacobian (ms)": float(f"{b:.3g}"),
         "ratio": float(f"{b / a:.3g}"),

@@ -35,13 +35,13 @@ def worker(arguments: list[str]) -> dict[str, object]:
 
     from ctrlattn import checkpoints
 
-    before, start = highest(), time.process_time()
+    start_memory, start = highest(), time.process_time()
     network = getattr(checkpoints, "load" if way == "loading" else way)(source)
     gain = []
     if way != "loading":
         ids = np.random.default_rng(0).integers(network.model.config.vocab_size, size=tokens).tolist()
         gain = checkpoints.feedback_profile(network, ids, parts=["feedback"])["feedback_gain"].to_numpy().tolist()
-    return {"seconds": time.process_time() - start, "mib": highest() - before, "gain": gain}
+    return {"seconds": time.process_time() - start, "mib": highest() - start_memory, "gain": gain}
 
 
 def highest() -> float:
@@ -61,18 +61,18 @@ def sampled(way: str, source: str, tokens: int, samples: int) -> tuple[float, fl
     )
 
 
-def row(what: str, source: str, tokens: int, samples: int) -> dict[str, object]:
+def row(label: str, source: str, tokens: int, samples: int) -> dict[str, object]:
     """Both ways on one network."""
-    whole, lazy = (sampled(way, source, tokens, samples) for way in ("load", "on_disk"))
+    in_memory, lazy = (sampled(way, source, tokens, samples) for way in ("load", "on_disk"))
     return {
-        "what": what,
+        "what": label,
         "tokens": tokens,
-        "loaded, processor (ms)": whole[0],
+        "loaded, processor (ms)": in_memory[0],
         "on disk, processor (ms)": lazy[0],
-        "loaded, memory (MiB)": round(whole[1]),
+        "loaded, memory (MiB)": round(in_memory[1]),
         "on disk, memory (MiB)": round(lazy[1]),
-        "memory, ratio": float(f"{lazy[1] / max(whole[1], 1e-9):.2g}"),
-        "largest difference of a gain": float(f"{np.abs(whole[2] - lazy[2]).max():.1g}"),
+        "memory, ratio": float(f"{lazy[1] / max(in_memory[1], 1e-9):.2g}"),
+        "largest difference of a gain": float(f"{np.abs(in_memory[2] - lazy[2]).max():.1g}"),
         "memory, asked": ASKED,
     }
 
@@ -95,9 +95,9 @@ def main() -> None:
     if arguments.gguf is not None:
         name = arguments.gguf.stem
         rows += [row(f"{name}, GGUF", str(arguments.gguf), tokens, samples) for tokens in lengths]
-        spent, memory, _ = sampled("loading", str(arguments.gguf), 0, samples)
+        seconds, memory, _ = sampled("loading", str(arguments.gguf), 0, samples)
         rows.append(
-            {"what": f"{name}, GGUF, loading", "loaded, processor (ms)": spent, "loaded, memory (MiB)": round(memory)}
+            {"what": f"{name}, GGUF, loading", "loaded, processor (ms)": seconds, "loaded, memory (MiB)": round(memory)}
         )
     write(arguments.out, "on_disk", {"samples": samples, **describe()}, rows)
 

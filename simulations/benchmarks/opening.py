@@ -80,7 +80,7 @@ def mixed(small: bool) -> dict[str, Callable[[], Any]]:
         "linear_value_head_dim": head, "moe_intermediate_size": width // 2,
         "shared_expert_intermediate_size": width // 2, "head_dim": head,
     }  # fmt: skip
-    own = {
+    sizes_per_layer = {
         "head_dim": head, "global_head_dim": head, "num_kv_shared_layers": depth // 3, "layer_types": windows,
         "hidden_size_per_layer_input": 16, "vocab_size_per_layer_input": words,
     }  # fmt: skip
@@ -90,7 +90,7 @@ def mixed(small: bool) -> dict[str, Callable[[], Any]]:
         "jamba": lambda: t.JambaForCausalLM(t.JambaConfig(**sizes, **experts)),
         "qwen3_next": lambda: t.Qwen3NextForCausalLM(t.Qwen3NextConfig(**sizes, **experts, **delta)),
         "doge": lambda: t.DogeForCausalLM(t.DogeConfig(**sizes)),
-        "gemma4_text": lambda: t.Gemma4ForCausalLM(t.Gemma4TextConfig(**sizes, **own)),
+        "gemma4_text": lambda: t.Gemma4ForCausalLM(t.Gemma4TextConfig(**sizes, **sizes_per_layer)),
         "falcon_h1": lambda: t.FalconH1ForCausalLM(t.FalconH1Config(**sizes, **mamba)),
         "lfm2": lambda: t.Lfm2ForCausalLM(t.Lfm2Config(**sizes, **convolutions)),
     }
@@ -128,10 +128,12 @@ def tracing(name: str, source: Any, turns: int) -> dict[str, object]:
     finally:
         run.kinds_of = alike.kinds_of = judge
     passes, traces, tests = (values[1:] for values in (passes, traces, tests))  # the first turn warms caches
-    rest = statistics.median((whole - test) / alone for alone, whole, test in zip(passes, traces, tests, strict=True))
+    remainder = statistics.median(
+        (trace - test) / alone for alone, trace, test in zip(passes, traces, tests, strict=True)
+    )
     return {
         "what": f"{name}, trace", "plain (ms)": median_ms(passes), "opened (ms)": median_ms(traces),
-        "test of kinds (ms)": median_ms(tests), "passes without it": float(f"{rest:.3g}"),
+        "test of kinds (ms)": median_ms(tests), "passes without it": float(f"{remainder:.3g}"),
         "asked": f"< {ASKED_PASSES} passes, < {ASKED_SECONDS} s",
     }  # fmt: skip
 
@@ -151,12 +153,14 @@ def loading(name: str, place: Path, small: bool) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:  # what is loaded late is loaded now
         networks(small=True)[name].save_pretrained(folder)
         checkpoints.load(folder)
-    plain, opened = [], []
+    plain_runs, opening_runs = [], []
     for _ in range(1 if small else 3):
-        plain.append(apart(lambda: plainly(place)))
-        opened.append(apart(lambda: checkpoints.load(place)))
-    (before, less), (after, more) = ([statistics.median(v) for v in zip(*a, strict=True)] for a in (plain, opened))
-    milliseconds = {"plain (ms)": median_ms([before]), "opened (ms)": median_ms([after])}
+        plain_runs.append(apart(lambda: plainly(place)))
+        opening_runs.append(apart(lambda: checkpoints.load(place)))
+    (plain_seconds, less), (opening_seconds, more) = (
+        [statistics.median(v) for v in zip(*a, strict=True)] for a in (plain_runs, opening_runs)
+    )
+    milliseconds = {"plain (ms)": median_ms([plain_seconds]), "opened (ms)": median_ms([opening_seconds])}
     megabytes = {"plain (MB)": round(less / 1e6, 1), "opened (MB)": round(more / 1e6, 1)}
     return {"what": f"{name}, load", **milliseconds, **megabytes}
 
@@ -174,9 +178,9 @@ def apart(call: Callable[[], object]) -> tuple[float, float]:
     receiver, sender = fork.Pipe(duplex=False)
 
     def measured() -> None:
-        before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+        start_memory = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
         seconds = seconds_of(call)
-        sender.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before))
+        sender.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - start_memory))
 
     process = fork.Process(target=measured)
     process.start()

@@ -21,7 +21,7 @@ GAINS = {"kp": 0.3, "ki": 0.05, "kd": 0.1}
 
 def bare(predictor, x, layers, acts):
     """The last state of x' = x - y + u, by the equations alone."""
-    r, total, before = x, 0 * x, 0 * x
+    r, total, previous = x, 0 * x, 0 * x
     for k in range(layers):
         y = predictor(x)
         if not acts:
@@ -29,8 +29,8 @@ def bare(predictor, x, layers, acts):
             continue
         e = r - x
         total = total + e if k else total
-        u = GAINS["kp"] * e + GAINS["ki"] * total + GAINS["kd"] * (e - before) if k else 0 * e
-        before = e
+        u = GAINS["kp"] * e + GAINS["ki"] * total + GAINS["kd"] * (e - previous) if k else 0 * e
+        previous = e
         x = x - y + u
     return x
 
@@ -44,26 +44,28 @@ def worker(small: bool) -> list[dict[str, object]]:
         A = rng.random((n, n))
         start = rng.standard_normal((n, d))
         for kind in ("numpy", "torch"):
-            made = (lambda array: array) if kind == "numpy" else torch.from_numpy
-            x = made(start)
+            convert = (lambda array: array) if kind == "numpy" else torch.from_numpy
+            x = convert(start)
             predictors = {
                 "softmax attention": SoftmaxAttention(),
-                "fixed attention": FixedAttention(made(A / A.sum(1, keepdims=True))),
+                "fixed attention": FixedAttention(convert(A / A.sum(1, keepdims=True))),
             }
             for name, predictor in predictors.items():
                 for acts in (False, True):
                     loop, layers = Loop(predictor, controller=PID(**GAINS) if acts else None), 3 if small else 50
-                    own, other = alternate(
+                    recording_seconds, bare_seconds = alternate(
                         lambda loop=loop, layers=layers, x=x: simulate(loop, x, layers),
                         lambda p=predictor, layers=layers, acts=acts, x=x: bare(p, x, layers, acts),
                         1 if small else 40,
                         clock=time.thread_time,
                     )
-                    a, b = median_ms(own), median_ms(other)
-                    what = f"{kind}, {name}, n = {n}, d = {d}{', PID' if acts else ''}"
+                    a, b = median_ms(recording_seconds), median_ms(bare_seconds)
+                    label = f"{kind}, {name}, n = {n}, d = {d}{', PID' if acts else ''}"
                     result = {"all recorded (ms)": a, "bare loop (ms)": b, "ratio": float(f"{a / b:.3g}")}
-                    asked = "< 2" if n == 64 or (name, kind) == ("softmax attention", "torch") else ""
-                    rows.append({"threads": int(os.environ["OMP_NUM_THREADS"]), "what": what, **result, "asked": asked})
+                    limit = "< 2" if n == 64 or (name, kind) == ("softmax attention", "torch") else ""
+                    rows.append(
+                        {"threads": int(os.environ["OMP_NUM_THREADS"]), "what": label, **result, "asked": limit}
+                    )
     return rows
 
 

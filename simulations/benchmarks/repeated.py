@@ -37,15 +37,17 @@ def worker(small: bool) -> list[dict[str, object]]:
     ids = torch.as_tensor(np.random.default_rng(0).integers(0, 8192, (1, tokens)))
     rows = []
     for law, options in {"naive": {}, "PID, recall": {"controller": PID(0.25, 0.02), "recall": 0.5}}.items():
-        repeated = checkpoints.repeat(source, layers=span, passes=PASSES, **options)
-        work = len(repeated.layers) / len(source.layers)
-        for what, call in {"prefill": prefill, "generation": generation}.items():
-            networks = (source.model, repeated.model)
-            before, after = in_turn(*(lambda m=m, call=call: call(m, ids) for m in networks), 1 if small else 11)
-            a, b = median_ms(before), median_ms(after)
+        longer = checkpoints.repeat(source, layers=span, passes=PASSES, **options)
+        work = len(longer.layers) / len(source.layers)
+        for label, call in {"prefill": prefill, "generation": generation}.items():
+            networks = (source.model, longer.model)
+            source_seconds, repeated_seconds = in_turn(
+                *(lambda m=m, call=call: call(m, ids) for m in networks), 1 if small else 11
+            )
+            a, b = median_ms(source_seconds), median_ms(repeated_seconds)
             rows.append(
                 {
-                    "what": f"{what}, {law}, {tokens} tokens, layers {span[0]} to {span[1] - 1}, {PASSES} passes",
+                    "what": f"{label}, {law}, {tokens} tokens, layers {span[0]} to {span[1] - 1}, {PASSES} passes",
                     "source (ms)": a,
                     "repeated (ms)": b,
                     "ratio": float(f"{b / a:.3g}"),

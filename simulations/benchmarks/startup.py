@@ -55,11 +55,11 @@ def repeat(arguments: list[str], times: int) -> list[Run]:
     return [run(arguments) for _ in range(times)]
 
 
-def row(what: str, values: list[float], unit: str, limit: float) -> dict[str, str | float | int]:
+def row(label: str, values: list[float], unit: str, limit: float) -> dict[str, str | float | int]:
     """Median and range of repeated measurements beside the limit the project set itself."""
     middle, low, high = (round(f(values), 3) for f in (statistics.median, min, max))
     return {
-        "what": what,
+        "what": label,
         "median": middle,
         "lowest": low,
         "highest": high,

@@ -50,16 +50,16 @@ def against_python_control(kind: str, n: int, frequencies: int, times: int) -> l
     }[kind]
     system = control.ss(a, rng.standard_normal((n, 8)), rng.standard_normal((8, n)), np.zeros((8, 8)), 1)
     omega = np.linspace(0.01, 3.1, frequencies)
-    what = f"frequency response, {kind} A, n = {n}, 8 x 8, {frequencies} frequencies"
+    label = f"frequency response, {kind} A, n = {n}, 8 x 8, {frequencies} frequencies"
 
-    def against(other: str, limit: int | str, times: int) -> dict[str, object]:
+    def against(backend: str, limit: int | str, times: int) -> dict[str, object]:
         expected, actual = system.frequency_response(omega).complex, frequency_response(system, omega).complex
         difference = np.abs(actual - expected).max() / np.abs(expected).max()
         require(difference <= 1e-10, kind, difference)
         ours, theirs = alternate(
             lambda: frequency_response(system, omega), lambda: system.frequency_response(omega), times
         )
-        return row(what, ours, theirs, f"python-control {other}", limit, difference)
+        return row(label, ours, theirs, f"python-control {backend}", limit, difference)
 
     with without_slycot():
         rows = [against("without slycot", LIMITS[kind], times)]
@@ -71,14 +71,14 @@ def against_python_control(kind: str, n: int, frequencies: int, times: int) -> l
 @contextmanager
 def without_slycot() -> Iterator[None]:
     """python-control looks for slycot at each call, and does without it where it finds none."""
-    hidden = sys.modules.get("slycot")
+    module = sys.modules.get("slycot")
     sys.modules["slycot"] = None  # type: ignore[assignment]
     try:
         yield
     finally:
         del sys.modules["slycot"]
-        if hidden is not None:
-            sys.modules["slycot"] = hidden
+        if module is not None:
+            sys.modules["slycot"] = module
 
 
 def matrices(n: int) -> dict[str, np.ndarray]:
@@ -110,9 +110,9 @@ def against_svd(kind: str, n: int, points: int, times: int) -> dict[str, object]
     difference = np.max(np.abs(actual - expected) / np.maximum(expected, 1e-12 * np.linalg.norm(a, 2)))
     require(difference <= 1e-3, kind, difference)
     ours, theirs = alternate(lambda: pseudospectrum(a, grid), lambda: by_svd(a, some.ravel()), times)
-    scaled = [seconds * grid.size / some.size for seconds in theirs]
-    what = f"pseudospectrum {points} x {points}, n = {n}, {kind}"
-    return row(what, ours, scaled, f"an SVD a point ({some.size} of them, scaled)", 10, difference)
+    full_seconds = [seconds * grid.size / some.size for seconds in theirs]
+    label = f"pseudospectrum {points} x {points}, n = {n}, {kind}"
+    return row(label, ours, full_seconds, f"an SVD a point ({some.size} of them, scaled)", 10, difference)
 
 
 def kreiss(n: int) -> dict[str, object]:
@@ -134,10 +134,10 @@ def require(holds: bool, kind: str, difference: float) -> None:
         raise SystemExit(f"{kind}: the two answers lie {difference:.1e} apart")
 
 
-def row(what, ours, theirs, other, limit, difference) -> dict[str, object]:
+def row(label, ours, theirs, counterpart, limit, difference) -> dict[str, object]:
     a, b = median_ms(ours), median_ms(theirs)
-    return {"what": what, "ours (ms)": a, "other (ms)": b, "ratio": float(f"{b / a:.3g}"), "asked": limit,
-            "difference": f"{difference:.0e}", "other": other}  # fmt: skip
+    return {"what": label, "ours (ms)": a, "other (ms)": b, "ratio": float(f"{b / a:.3g}"), "asked": limit,
+            "difference": f"{difference:.0e}", "other": counterpart}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -74,14 +74,14 @@ def against_notes(kind: str, dtype: str, n: int, times: int) -> dict[str, object
     limit, tolerance = LIMITS[kind, dtype]
     if difference > tolerance:
         raise SystemExit(f"{kind} {dtype}: differs from the literal loop by {difference:.1e}, allowed {tolerance:.0e}")
-    what = f"{kind}, {dtype}, n = {n}, d = 64, {PASSES} passes"
-    return row(what, ours, theirs, limit, f"{difference:.0e}")
+    label = f"{kind}, {dtype}, n = {n}, d = 64, {PASSES} passes"
+    return row(label, ours, theirs, limit, f"{difference:.0e}")
 
 
-def row(what, ours, theirs, limit, difference) -> dict[str, object]:
+def row(label, ours, theirs, limit, difference) -> dict[str, object]:
     a, b = median_ms(ours), median_ms(theirs)
     ratio = float(f"{b / a:.3g}")
-    return {"what": what, "ours (ms)": a, "other (ms)": b, "ratio": ratio, "asked": limit, "difference": difference}
+    return {"what": label, "ours (ms)": a, "other (ms)": b, "ratio": ratio, "asked": limit, "difference": difference}
 
 
 def with_gradient(kind: str, n: int, times: int) -> dict[str, object]:
@@ -104,8 +104,8 @@ def with_gradient(kind: str, n: int, times: int) -> dict[str, object]:
 
     a, b = ours(), theirs()
     difference = float((a - b).abs().max() / b.abs().max())
-    what = f"{kind} with its gradient, float64, n = {n}, d = 64, {PASSES} passes"
-    return row(what, *alternate(ours, theirs, times), GRADIENT_LIMIT, f"{difference:.0e}")
+    label = f"{kind} with its gradient, float64, n = {n}, d = 64, {PASSES} passes"
+    return row(label, *alternate(ours, theirs, times), GRADIENT_LIMIT, f"{difference:.0e}")
 
 
 def many_tokens(n: int, kind: str) -> dict[str, object]:
@@ -135,8 +135,8 @@ def a_batch(batch: int, times: int) -> dict[str, object]:
         return np.stack([simulate(loop, s, PASSES, record="last").state for s in x])
 
     difference = np.max(np.abs(together() - one_by_one()))
-    what = f"RMS, float64, {batch} sequences at once against one by one, n = 2048"
-    return row(what, *alternate(together, one_by_one, times), "", f"{difference:.0e}")
+    label = f"RMS, float64, {batch} sequences at once against one by one, n = 2048"
+    return row(label, *alternate(together, one_by_one, times), "", f"{difference:.0e}")
 
 
 def streamed(tokens: int) -> dict[str, object]:
@@ -160,14 +160,14 @@ def growth(small: bool) -> list[dict[str, object]]:
     from ctrlattn import simulate
 
     loop = loop_of("RMS")[0]
-    held = {"batch": 4, "n": 1024, "d": 64, "passes": 15}
+    base = {"batch": 4, "n": 1024, "d": 64, "passes": 15}
     ranges = {"n": (512, 8192), "d": (32, 512), "passes": (8, 128), "batch": (2, 32)}
     rows = []
     for size, (low, high) in ranges.items():
         values = [low, high] if small else [low * 2**k for k in range(5)]
         medians = []
         for value in values:
-            case = {**held, size: value}
+            case = {**base, size: value}
             x = signal(case["batch"], case["n"], case["d"])
             simulate(loop, x, case["passes"], record="last")
             seconds = []
@@ -177,9 +177,9 @@ def growth(small: bool) -> list[dict[str, object]]:
                 seconds.append(time.perf_counter() - start)
             medians.append(median_ms(seconds))
         exponent = np.polyfit(np.log(values), np.log(medians), 1)[0]
-        others = ", ".join(f"{name} = {value}" for name, value in held.items() if name != size)
+        constants = ", ".join(f"{name} = {value}" for name, value in base.items() if name != size)
         rows.append({"cost against": size, "from": low, "to": high, "exponent": round(float(exponent), 2),
-                     "ms at the ends": f"{medians[0]} to {medians[-1]}", "held": others})  # fmt: skip
+                     "ms at the ends": f"{medians[0]} to {medians[-1]}", "held": constants})  # fmt: skip
     return rows
 
 

@@ -39,8 +39,8 @@ def spec_of(side: int, analyses):
 
 def cpu() -> float:
     """CPU seconds of this process and of those that it has waited for."""
-    own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
+    parent, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return parent.ru_utime + parent.ru_stime + children.ru_utime + children.ru_stime
 
 
 def worker(small: bool) -> list[dict[str, object]]:
@@ -59,9 +59,9 @@ def grid(side: int, analyses) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         cells = run(spec, folder)["status"].isel(analysis=0).size
     seconds = cpu() - start
-    what = f"{', '.join(name.replace('_', ' ') for name in analyses)}: {cells:,} cells"
+    label = f"{', '.join(name.replace('_', ' ') for name in analyses)}: {cells:,} cells"
     return {
-        "what": what,
+        "what": label,
         "CPU s": round(seconds, 2),
         "wall s": round(time.perf_counter() - wall, 2),
         "asked": 60,
@@ -108,9 +108,9 @@ def scheduler(tasks: int = 1000) -> dict[str, object]:
         start = time.perf_counter()
         client.gather(client.map(abs, range(tasks), pure=False))
         rate = tasks / (time.perf_counter() - start)
-    there, back = len(json.dumps(plan.job)), len(compute(plan.job, 0))
-    what = f"scheduler of dask: a batch of {plan.batch} cells is {there:,} bytes there and {back:,} back"
-    return {"what": what, "tasks a second": round(rate), **load()}
+    request, reply = len(json.dumps(plan.job)), len(compute(plan.job, 0))
+    label = f"scheduler of dask: a batch of {plan.batch} cells is {request:,} bytes there and {reply:,} back"
+    return {"what": label, "tasks a second": round(rate), **load()}
 
 
 def load() -> dict[str, float]:

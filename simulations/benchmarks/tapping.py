@@ -48,9 +48,9 @@ def networks(small: bool) -> dict[str, Any]:
         )
     )
     words = 100 if small else 8192
-    grouped = {"num_key_value_heads": llama["num_attention_heads"] // (4 if small else 3)}
+    grouped_heads = {"num_key_value_heads": llama["num_attention_heads"] // (4 if small else 3)}
     return {
-        "SmolLM2-135M": transformers.LlamaModel(transformers.LlamaConfig(vocab_size=words, **llama, **grouped)),
+        "SmolLM2-135M": transformers.LlamaModel(transformers.LlamaConfig(vocab_size=words, **llama, **grouped_heads)),
         "MiniLM-L6": transformers.BertModel(
             transformers.BertConfig(vocab_size=words, max_position_embeddings=max(LENGTHS), **bert)
         ),
@@ -62,11 +62,13 @@ def worker(small: bool) -> list[dict[str, object]]:
     from ctrlattn import checkpoints
 
     size = " in small" if small else ""
-    made = {f"{name}{size}": checkpoints.load(model, attention="sdpa") for name, model in networks(small).items()}
-    first = next(iter(made))
+    networks_by_name = {
+        f"{name}{size}": checkpoints.load(model, attention="sdpa") for name, model in networks(small).items()
+    }
+    first = next(iter(networks_by_name))
     # Before anything else has made the process larger.
-    rows = [*tap_memory(first, made[first]), summaries_memory(first, made[first])]
-    for name, checkpoint in made.items():
+    rows = [*tap_memory(first, networks_by_name[first]), summaries_memory(first, networks_by_name[first])]
+    for name, checkpoint in networks_by_name.items():
         rows += watching(name, checkpoint, 1 if small else 3)
         for length, turns in ({16: 1} if small else LENGTHS).items():
             rows += tapping(name, checkpoint, length, turns)
@@ -85,11 +87,15 @@ def in_turn(ways: Mapping[str, Callable[[], object]], turns: int) -> dict[str, l
     return seconds
 
 
-def beside(what: str, plain: list[float], watched: list[float], way: str) -> dict[str, object]:
+def beside(label: str, plain_seconds: list[float], way_seconds: list[float], way: str) -> dict[str, object]:
     """One row."""
-    ratio = statistics.median(b / a for a, b in zip(plain, watched, strict=True))
-    result = {"plain (ms)": median_ms(plain), "watched (ms)": median_ms(watched), "ratio": float(f"{ratio:.3g}")}
-    return {"what": what, **result, "asked": f"< {ASKED[way]}"}
+    ratio = statistics.median(b / a for a, b in zip(plain_seconds, way_seconds, strict=True))
+    result = {
+        "plain (ms)": median_ms(plain_seconds),
+        "watched (ms)": median_ms(way_seconds),
+        "ratio": float(f"{ratio:.3g}"),
+    }
+    return {"what": label, **result, "asked": f"< {ASKED[way]}"}
 
 
 def plain_pass(checkpoint: Any, *batches: np.ndarray) -> None:
@@ -112,8 +118,8 @@ def watching(name: str, checkpoint: Any, turns: int) -> list[dict[str, object]]:
         "importance": (ids[None], lambda: checkpoints.importance(checkpoint, ids)),
     }
     rows = []
-    for way, (batches, watched) in ways.items():
-        seconds = in_turn({"plain": lambda batches=batches: plain_pass(checkpoint, *batches), way: watched}, turns)
+    for way, (batches, call) in ways.items():
+        seconds = in_turn({"plain": lambda batches=batches: plain_pass(checkpoint, *batches), way: call}, turns)
         rows.append(beside(f"{name}, {way}, {WINDOWS} x {TOKENS} tokens", seconds["plain"], seconds[way], way))
     return rows
 
@@ -132,16 +138,16 @@ def tapping(name: str, checkpoint: Any, length: int, turns: int) -> list[dict[st
     from ctrlattn.checkpoints.trace.eager import attention
 
     ids = np.random.default_rng(0).integers(0, 100, (1, length))
-    other = traced(checkpoint)
+    by_trace = traced(checkpoint)
     ways = {
         "plain": lambda: plain_pass(checkpoint, ids),
         "tap": lambda: checkpoints.tap(checkpoint, ids),
-        "tap, traced": lambda: checkpoints.tap(other, ids),
+        "tap, traced": lambda: checkpoints.tap(by_trace, ids),
     }
     with attention(checkpoint.model, "eager"):
         seconds = in_turn(ways, turns)
-    named = [way for way in ways if way != "plain"]
-    return [beside(f"{name}, {way}, {length} tokens", seconds["plain"], seconds[way], way) for way in named]
+    way_names = [way for way in ways if way != "plain"]
+    return [beside(f"{name}, {way}, {length} tokens", seconds["plain"], seconds[way], way) for way in way_names]
 
 
 def grown(call: Callable[[], int]) -> tuple[float, int]:
@@ -151,9 +157,9 @@ def grown(call: Callable[[], int]) -> tuple[float, int]:
 
     def measured() -> None:
         page = resource.getpagesize()
-        before = int(Path("/proc/self/statm").read_text().split()[1]) * page
+        start_memory = int(Path("/proc/self/statm").read_text().split()[1]) * page
         answer = call()
-        sender.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before, answer))
+        sender.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - start_memory, answer))
 
     process = fork.Process(target=measured)
     process.start()

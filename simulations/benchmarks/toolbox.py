@@ -59,12 +59,16 @@ def compared(n: int, channels: int, times: int, slycot: bool) -> list[dict[str, 
             ("margins", lambda: margins(g).modulus_margin, lambda: control.stability_margins(g)[2], control_name)
         )
     if channels == 1 or slycot:
-        other = f"{control_name}, {FREQUENCIES} frequencies"
-        pairs.append(("disk margin", lambda: disk_margin(g).margin, lambda: control.disk_margins(g, grid)[0], other))
+        counterpart = f"{control_name}, {FREQUENCIES} frequencies"
+        pairs.append(
+            ("disk margin", lambda: disk_margin(g).margin, lambda: control.disk_margins(g, grid)[0], counterpart)
+        )
     pairs.append(("H-infinity norm", lambda: hinf_norm(g), lambda: control.norm(g, "inf"), control_name))
     pairs.append(("H2 norm", lambda: h2_norm(g), lambda: control.norm(g, 2), control_name))
     pairs.append(("Hankel values", lambda: hankel_singular_values(g)[0], lambda: textbook(g), "gramians of scipy"))
-    return [row(what, n, channels, ours, theirs, other, times) for what, ours, theirs, other in pairs]
+    return [
+        row(quantity, n, channels, ours, theirs, counterpart, times) for quantity, ours, theirs, counterpart in pairs
+    ]
 
 
 def textbook(g: control.StateSpace) -> float:
@@ -74,7 +78,7 @@ def textbook(g: control.StateSpace) -> float:
     return float(np.sqrt(np.abs(np.linalg.eigvals(p @ q)).max()))
 
 
-def checks(what: str, n: int, channels: int) -> Callable[[], None]:
+def checks(quantity: str, n: int, channels: int) -> Callable[[], None]:
     """The eigenvalue problems of the checks of one answer, on random matrices of their size.
 
     All but H2 norms and Hankel values: the poles. Margins: loops scaled up, scaled down and turned, up to 50 states.
@@ -84,43 +88,45 @@ def checks(what: str, n: int, channels: int) -> Callable[[], None]:
     residuals, and the singular values of a product of factors.
     """
     rng = np.random.default_rng(n)
-    a, double, left, right = (
+    a, double, pencil_a, pencil_b = (
         np.asfortranarray(rng.standard_normal((k, k))) for k in (n, 2 * n, 2 * n + channels, 2 * n + channels)
     )
-    turned = np.asfortranarray(a + 1j * a.T)
+    complex_a = np.asfortranarray(a + 1j * a.T)
     attacks = min(10_000 // (n * n + 1), 16) if n <= 50 else 0
     by_level = channels == 1 and 10 < n <= 50
 
     def bare() -> None:
-        if what in ("H2 norm", "Hankel values"):
+        if quantity in ("H2 norm", "Hankel values"):
             for _ in range(6):
                 dgemm(1.0, a, a)
-            if what == "Hankel values":
+            if quantity == "Hankel values":
                 dgesdd(a, compute_uv=0)
             return
         dgeev(a, compute_vl=0, compute_vr=0)
-        if what == "margins" and n <= 50:
-            for matrix, solve in ((a, dgeev), (a, dgeev), (turned, zgeev)):
+        if quantity == "margins" and n <= 50:
+            for matrix, solve in ((a, dgeev), (a, dgeev), (complex_a, zgeev)):
                 solve(matrix, compute_vl=0, compute_vr=0)
-        if what == "H-infinity norm" or (what == "disk margin" and (by_level or n > 50)):
+        if quantity == "H-infinity norm" or (quantity == "disk margin" and (by_level or n > 50)):
             dgeev(double, compute_vl=0, compute_vr=0)
-        if (what == "H-infinity norm" and n <= 12) or (what == "disk margin" and n <= 50):
-            dggev(left, right, compute_vl=0, compute_vr=0)
-        if what == "disk margin":
+        if (quantity == "H-infinity norm" and n <= 12) or (quantity == "disk margin" and n <= 50):
+            dggev(pencil_a, pencil_b, compute_vl=0, compute_vr=0)
+        if quantity == "disk margin":
             for _ in range(2 if by_level else attacks):
-                zgeev(turned, compute_vl=0, compute_vr=0)
+                zgeev(complex_a, compute_vl=0, compute_vr=0)
 
     return bare
 
 
-def row(what: str, n: int, channels: int, ours: Any, theirs: Any, other: str, times: int) -> dict[str, object]:
+def row(
+    quantity: str, n: int, channels: int, ours: Any, theirs: Any, counterpart: str, times: int
+) -> dict[str, object]:
     difference = abs(ours() - theirs()) / abs(ours())
     a, b = (median_ms(seconds) for seconds in alternate(ours, theirs, times, clock=time.thread_time))
-    floor = median_ms(alternate(checks(what, n, channels), lambda: None, times, clock=time.thread_time)[0])
+    floor = median_ms(alternate(checks(quantity, n, channels), lambda: None, times, clock=time.thread_time)[0])
     return {
-        "what": f"{what}, n = {n}, {channels} x {channels}", "ours (ms)": a, "other (ms)": b,
-        "ratio": float(f"{b / a:.3g}"), "asked": ASKED[what], "checks alone (ms)": floor,
-        "ceiling": float(f"{b / floor:.3g}"), "difference": f"{difference:.0e}", "other": other,
+        "what": f"{quantity}, n = {n}, {channels} x {channels}", "ours (ms)": a, "other (ms)": b,
+        "ratio": float(f"{b / a:.3g}"), "asked": ASKED[quantity], "checks alone (ms)": floor,
+        "ceiling": float(f"{b / floor:.3g}"), "difference": f"{difference:.0e}", "other": counterpart,
     }  # fmt: skip
 
 

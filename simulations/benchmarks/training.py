@@ -32,10 +32,10 @@ def command(seeds: int, out: str, *extra: str) -> list[str]:
 def measured(seeds: int, *extra: str) -> tuple[float, float]:
     """Wall and CPU seconds of one comparison into a folder of its own."""
     with tempfile.TemporaryDirectory() as out:
-        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        start_usage, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         subprocess.run(command(seeds, out, *extra), check=True, capture_output=True)
-        wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        wall, end_usage = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, end_usage.ru_utime + end_usage.ru_stime - start_usage.ru_utime - start_usage.ru_stime
 
 
 def main() -> None:

@@ -118,10 +118,10 @@ def equalities(image):
     for bins in (10**k for k in range(3, 8)):
         gaps["bins"][str(bins)] = gap(ours(image, SIGMA), theirs(image, SIGMA, bins=bins))
     for spatial in (1.0, 1.5, 3.0):
-        other, misread = theirs(image, SIGMA, spatial, bins=10**7), table(spatial, misread=True)
+        published, misread = theirs(image, SIGMA, spatial, bins=10**7), table(spatial, misread=True)
         gaps["gaussian"][str(spatial)] = {
-            "predictor": gap(ours(image, SIGMA, spatial), other),
-            "misread": gap(textbook(image, misread, mode="symmetric"), other),
+            "predictor": gap(ours(image, SIGMA, spatial), published),
+            "misread": gap(textbook(image, misread, mode="symmetric"), published),
             "centre": (np.sum((np.indices(misread.shape) - RADIUS) * misread, (1, 2)) / misread.sum()).tolist(),
         }
     return gaps
@@ -162,22 +162,22 @@ def denoising(clean, noise, seed, draws):
         return [clean + noise * w for w in np.random.default_rng((seed, word)).standard_normal((count, *clean.shape))]
 
     def best(filtered, grid):
-        return filtered, max(grid, key=lambda p: sum(psnr(clean, filtered(x, *p)) for x in chosen))
+        return filtered, max(grid, key=lambda p: sum(psnr(clean, filtered(x, *p)) for x in selection))
 
     def blur(x, spatial):
         return gaussian_filter(x, spatial, mode="reflect")  # scipy's word for "symmetric"
 
-    chosen, tested = noisy(SELECTION, max(draws // 5, 1)), noisy(TEST, draws)
+    selection, test = noisy(SELECTION, max(draws // 5, 1)), noisy(TEST, draws)
     box = [(k * noise, None) for k in RANGES]
     kernel = [(k * noise, spatial) for k, spatial in product(RANGES, SPATIALS)]
     filters = {"noisy": (lambda x: x, ()), "blur": best(blur, [(s,) for s in BLURS])}
     filters |= {"predictor": best(ours, kernel), "predictor, box": best(ours, box)}
     filters |= {f"scikit-image{end}": (theirs, filters[f"predictor{end}"][1]) for end in ("", ", box")}
     filters["scikit-image, its best"] = best(theirs, kernel + box)
-    scores = {name: [psnr(clean, f(x, *p)) for x in tested] for name, (f, p) in filters.items()}
+    scores = {name: [psnr(clean, f(x, *p)) for x in test] for name, (f, p) in filters.items()}
     over = {name: interval(np.subtract(s, scores["blur"])) for name, s in scores.items()}
     numbers = {n: {"parameters": list(filters[n][1]), **interval(s), "over blur": over[n]} for n, s in scores.items()}
-    return numbers, {"noisy": tested[0], **{name: filters[name][0](tested[0], *filters[name][1]) for name in SHOWN[1:]}}
+    return numbers, {"noisy": test[0], **{name: filters[name][0](test[0], *filters[name][1]) for name in SHOWN[1:]}}
 
 
 def symmetric(weights):
@@ -191,15 +191,15 @@ def spectra(image):
     kinds = {"no window": {}, "spatial Gaussian": {"spatial": SPATIAL}, "causal": {"causal": True}}
     kinds |= {f"box, radius {r}": {"radius": r} for r in (1, 2, 4)}
     kinds |= {f"Gaussian cut at {r}": {"spatial": SPATIAL, "radius": r} for r in (3, 4)}
-    numbers, shown = {}, {}
+    numbers, curves = {}, {}
     for name, options in kinds.items():
         weights = predictor(image, **options).weights(tokens(image))[0]
         a = attention_spectrum(weights)
-        shown[name] = np.sort(a.real)[::-1]
-        other = np.diagonal(weights) if name == "causal" else np.linalg.eigvalsh(symmetric(weights)[0])
+        curves[name] = np.sort(a.real)[::-1]
+        second = np.diagonal(weights) if name == "causal" else np.linalg.eigvalsh(symmetric(weights)[0])
         numbers[name] = {"low": a.real.min(), "high": a.real.max(), "imaginary": np.max(np.abs(a.imag))}
-        numbers[name]["methods"] = gap(np.sort(other)[::-1], shown[name])
-    return numbers, shown
+        numbers[name]["methods"] = gap(np.sort(second)[::-1], curves[name])
+    return numbers, curves
 
 
 def closed(filtered, skip, gain, kp):
@@ -215,8 +215,8 @@ def frozen(image, gains, layers, **options):
     a, vectors = np.linalg.eigh(similar)
     modes, deviation = (state * root) @ vectors, 0.0  # coordinates in the left eigenvectors, (layers + 1, n)
     for j in np.linspace(0, len(a) - 1, 5).astype(int):
-        held = np.full(layers + 1, modes[0, j])
-        expected = control.forced_response(mode(loop, a[j]), inputs=held, X0=modes[:1, j]).outputs
+        inputs = np.full(layers + 1, modes[0, j])
+        expected = control.forced_response(mode(loop, a[j]), inputs=inputs, X0=modes[:1, j]).outputs
         deviation = max(deviation, gap(modes[:, j], expected) / np.max(np.abs(modes)))
     steps = np.linalg.norm(np.diff(state, axis=0), axis=1)
     alpha = loop.skip + loop.feedback * a
@@ -238,18 +238,18 @@ def halo(image, sigma):
 
 def feedback(image, layers=40):
     """The loops with the filter looking again in each layer, their frozen modes, and the poles where they end."""
-    loops, shown, small = {}, {}, images(24)["head"][PIECE, PIECE]
+    loops, images_after, small = {}, {}, images(24)["head"][PIECE, PIECE]
     for name, gains in LOOPS.items():
         state = simulate(closed(predictor(image, spatial=SPATIAL), *gains), tokens(image), layers).state
         part = simulate(closed(predictor(small, spatial=SPATIAL), *gains), tokens(small), layers).state
         poles = gains[0] + gains[1] * jacobian(part[-1], small) - gains[2]
-        shown[name] = state[-1].reshape(image.shape)
+        images_after[name] = state[-1].reshape(image.shape)
         loops[name] = {"frozen": frozen(image, gains, layers, spatial=SPATIAL), "last step": gap(part[-1], part[-2])}
         loops[name] |= {"radius": np.max(np.abs(poles)), "contrast": (state.std((1, 2)) / image.std()).tolist()}
     numbers = {"loops": loops, "halo": {"bilateral": halo(image, SIGMA), "linear": halo(image, 1e4)}}
     numbers["edge"] = {"no window": frozen(image, EDGE, 100, spatial=SPATIAL)}
     numbers["edge"]["box, radius 2"] = frozen(image, EDGE, 100, radius=2)
-    return numbers | {"jacobian": np.max(jacobian(tokens(small), small).real)}, shown
+    return numbers | {"jacobian": np.max(jacobian(tokens(small), small).real)}, images_after
 
 
 def measure(seed, full):
@@ -261,5 +261,5 @@ def measure(seed, full):
     parts = {"causal": causal(seed), "spectrum": spectra(images(min(size, 32))["head"]), "feedback": feedback(head)}
     numbers = {"scikit-image": skimage.__version__, "seed": seed, "draws": draws, "equal": equalities(head)}
     numbers |= {"denoising": {name: n for name, (n, _) in denoised.items()}}
-    shown = {"photograph": head, "denoising": denoised["head, 0.1"][1]}
-    return numbers | {k: n for k, (n, _) in parts.items()}, shown | {k: s for k, (_, s) in parts.items()}
+    images_shown = {"photograph": head, "denoising": denoised["head, 0.1"][1]}
+    return numbers | {k: n for k, (n, _) in parts.items()}, images_shown | {k: s for k, (_, s) in parts.items()}

@@ -15,13 +15,13 @@ def curves(axes, lines, **labels):
 
 
 @themed
-def draw(numbers, shown):
+def draw(numbers, images):
     """Pictures and the kernel; the causal row, PSNR, spectra; where the loops end, and how they get there."""
-    whole, cases = figure(19, 11), numbers["denoising"]
-    axes = whole.subplot_mosaic("ABCDEF;GGHHII;JKLMNO", height_ratios=(1, 1.25, 1))
-    pictures = {"photograph": shown["photograph"]}
-    pictures |= {f"{n}, {cases['head, 0.1'][n]['mean']:.1f} dB": x for n, x in shown["denoising"].items()}
-    pictures |= {f"{name}, layer 40": x for name, x in shown["feedback"].items()}
+    canvas, cases = figure(19, 11), numbers["denoising"]
+    axes = canvas.subplot_mosaic("ABCDEF;GGHHII;JKLMNO", height_ratios=(1, 1.25, 1))
+    pictures = {"photograph": images["photograph"]}
+    pictures |= {f"{n}, {cases['head, 0.1'][n]['mean']:.1f} dB": x for n, x in images["denoising"].items()}
+    pictures |= {f"{name}, layer 40": x for name, x in images["feedback"].items()}
     for place, (name, image) in zip("ABCDEJKLMN", pictures.items(), strict=True):
         axes[place].imshow(image, cmap="gray", vmin=0, vmax=1)
         axes[place].set(title=name, xlabel="pixel", ylabel="pixel")
@@ -33,7 +33,7 @@ def draw(numbers, shown):
     for place in "ABCDEFJKLMN":
         axes[place].grid(False)
     labels = {"xlabel": "pixel of one row", "ylabel": "gray value"}
-    curves(axes["G"], shown["causal"], title="one-sided, one-dimensional, norms unequal", **labels)
+    curves(axes["G"], images["causal"], title="one-sided, one-dimensional, norms unequal", **labels)
     looks = styles(FILTERS)
     for k, name in enumerate(FILTERS):
         over = [[case[name]["over blur"][key] for key in ("mean", "low", "high")] for case in cases.values()]
@@ -44,10 +44,10 @@ def draw(numbers, shown):
     title = f"denoising, mean of {numbers['draws']} draws (95 %)"
     axes["H"].set(title=title, xlabel="picture, noise deviation", ylabel="PSNR over the best Gaussian blur (dB)")
     axes["H"].legend()
-    lines = {n: a for n, a in shown["spectrum"].items() if "cut" not in n and n != "no window"}
+    lines = {n: a for n, a in images["spectrum"].items() if "cut" not in n and n != "no window"}
     curves(axes["I"], lines, title="spectrum of the frozen filter", xlabel="mode", ylabel="eigenvalue a")
     for place in "HI":
         axes[place].axhline(0, color="black", linewidth=1)
     lines = {name: r["contrast"] for name, r in numbers["feedback"]["loops"].items()}
     curves(axes["O"], lines, title="loops", xlabel="layer", ylabel="contrast / contrast at layer 0")
-    return whole
+    return canvas

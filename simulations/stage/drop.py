@@ -68,22 +68,22 @@ def split(path, tokenizer, size, seed):
     documents = [line.strip() for line in Path(path).read_text(encoding="utf-8").split("\n") if line.strip()]
     order = np.random.default_rng(seed).permutation(len(documents))
     ends = np.cumsum(list(PARTS.values()))
-    named = dict(zip((*PARTS, "test"), np.split(order, ends), strict=True))
+    order_of = dict(zip((*PARTS, "test"), np.split(order, ends), strict=True))
 
     def tokens(texts):
         return [i for text in texts for i in tokenizer(text + "\n\n", add_special_tokens=False)["input_ids"]]
 
     def windows(name, texts):
         ids = tokens(texts)
-        whole = np.array(ids[: len(ids) // size.length * size.length]).reshape(-1, size.length)
-        return whole[np.linspace(0, len(whole) - 1, getattr(size, name)).astype(int)]
+        all_windows = np.array(ids[: len(ids) // size.length * size.length]).reshape(-1, size.length)
+        return all_windows[np.linspace(0, len(all_windows) - 1, getattr(size, name)).astype(int)]
 
-    parts = {name: windows(name, [documents[k] for k in indices]) for name, indices in named.items()}
-    first = tokens([documents[k] for k in named["calibration"]])[: 16 * size.length]
+    parts = {name: windows(name, [documents[k] for k in indices]) for name, indices in order_of.items()}
+    first = tokens([documents[k] for k in order_of["calibration"]])[: 16 * size.length]
     parts["long"] = np.array(first[: len(first) // 2 * 2]).reshape(2, -1)  # two windows of eight times the length
     for name in PARTS:
-        parts[f"{name}, varied"] = repeated(windows(name, wrapped([documents[k] for k in named[name]], seed)))
-    return parts, {name: sorted(int(k) for k in indices) for name, indices in named.items()}
+        parts[f"{name}, varied"] = repeated(windows(name, wrapped([documents[k] for k in order_of[name]], seed)))
+    return parts, {name: sorted(int(k) for k in indices) for name, indices in order_of.items()}
 
 
 def owners_of_test(path, tokenizer, size, seed):
@@ -177,20 +177,20 @@ class Runs:
             checkpoints.save(make(), folder)
         return load(folder, attention="sdpa")
 
-    def dropped(self, name, compensate=None, **gone):
+    def dropped(self, name, compensate=None, **sublayers):
         """Increase of the loss by a drop."""
-        layers = [int(i) for i in sorted(*gone.values())]
-        return self.compared(name, lambda: drop(self.checkpoint, **gone, compensate=compensate), layers)
+        layers = [int(i) for i in sorted(*sublayers.values())]
+        return self.compared(name, lambda: drop(self.checkpoint, **sublayers, compensate=compensate), layers)
 
     def compared(self, name, change, layers):
         """Increase of the loss by a change, paired with the whole network."""
-        whole = self.stored("whole", lambda: {"losses": self.losses(self.checkpoint)})["losses"]
+        full_losses = self.stored("whole", lambda: {"losses": self.losses(self.checkpoint)})["losses"]
 
         def make():
             began = time.perf_counter()
             smaller = change()
             fit = time.perf_counter() - began
-            more = {part: np.subtract(losses, whole[part]) for part, losses in self.losses(smaller).items()}
+            more = {part: np.subtract(losses, full_losses[part]) for part, losses in self.losses(smaller).items()}
             numbers = {
                 p: {"increase": float(d.mean()), "standard_error": standard_error(d), "values": d.tolist()}
                 for p, d in more.items()
@@ -356,12 +356,12 @@ def copied(runs, checkpoint, gap):
             for ids in both
         ]
     each = np.array([[float(x[: length - 1].mean()), float(x[1 - length :].mean())] for x in losses])
-    again = interval(each[:, 1])
+    repetition = interval(each[:, 1])
     return {
         "first": float(each[:, 0].mean()),
-        "again": again.pop("mean"),
+        "again": repetition.pop("mean"),
         "standard_error": standard_error(each[:, 1]),
-        **again,
+        **repetition,
     }
 
 

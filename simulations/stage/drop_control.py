@@ -50,11 +50,11 @@ def costs(runs, ids, sets):
     def losses(network):
         return evaluate(network, ids).window_losses.tolist()
 
-    whole = runs.stored("control whole", lambda: {"losses": losses(runs.checkpoint)})["losses"]
+    full_losses = runs.stored("control whole", lambda: {"losses": losses(runs.checkpoint)})["losses"]
     results = {}
     for name, layers in sets.items():
         result = runs.stored(f"control {name}", lambda s=layers: {"losses": losses(drop(runs.checkpoint, attention=s))})
-        results[name] = {"layers": layers, "values": np.subtract(result["losses"], whole).round(5).tolist()}
+        results[name] = {"layers": layers, "values": np.subtract(result["losses"], full_losses).round(5).tolist()}
     return results
 
 
@@ -106,25 +106,25 @@ def control_of(folder, full, source, news):
     size, plan = read_size("drop_control", Size, full)
     if full:
         checkpoint = load(source, attention="sdpa")
-        test, named = published()
+        test, named_sets = published()
         lines = [line.strip() for line in Path(news).read_text(encoding="utf-8").split("\n") if line.strip()]
         texts, signals = [lines[k] for k in test], stored_signals()
     else:
         checkpoint, texts = tiny_llama(), [f"{k} {__doc__}" for k in range(size.documents)]
-        named, signals = {"by cosine": [0, 1]}, {"cosine importance": [0.1, 0.2, 0.3]}
+        named_sets, signals = {"by cosine": [0, 1]}, {"cosine importance": [0.1, 0.2, 0.3]}
     settings = {"source": "SmolLM2-135M" if full else "random", "plan": plan, "torch": str(torch.__version__)}
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=full):
-        numbers = control(Runs(folder, checkpoint, None, settings), texts, size, named, signals)
+        numbers = control(Runs(folder, checkpoint, None, settings), texts, size, named_sets, signals)
     return {"settings": {**settings, **size._asdict()}, **numbers}, plan
 
 
-def control(runs, texts, size, named, signals):
+def control(runs, texts, size, named_sets, signals):
     """Everything of the control: costs of random and named sets and of single layers, and what foretells them."""
     checkpoint = runs.checkpoint
     ids = beginnings(texts, checkpoint, size)
     depth = len(checkpoint.layers)
     random = {f"random {k}": layers for k, layers in enumerate(drawn_sets(size, depth))}
-    sets = costs(runs, ids, {**named, **random})
+    sets = costs(runs, ids, {**named_sets, **random})
     alone = costs(runs, ids, {f"alone {i}": [i] for i in range(depth)})
     alone = {str(i): alone[f"alone {i}"] for i in range(depth)}
     probed = ids[: size.probed]

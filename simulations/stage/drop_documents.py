@@ -18,11 +18,11 @@ def labels_of(owners):
     >>> labels_of([["a"], ["b", "c"], ["c"], ["d"]])
     ['a', 'b', 'b', 'd']
     """
-    labels, seen = [], []
-    for own in owners:
-        shares = bool(set(own) & set(seen))
-        labels.append(labels[-1] if shares else str(own[0]))
-        seen = [*seen, *own] if shares else list(own)
+    labels, group = [], []
+    for owned in owners:
+        shares = bool(set(owned) & set(group))
+        labels.append(labels[-1] if shares else str(owned[0]))
+        group = [*group, *owned] if shares else list(owned)
     return labels
 
 
@@ -49,16 +49,16 @@ def works_of(folder):
 def sentences(documents):
     """What the page says of the unit of its intervals, from the documents that are stored beside the numbers."""
     news, plays = documents["windows"]["test"], documents["windows"]["plays"]
-    lie_in = {document for own in documents["owners of test"] for document in own}
+    lie_in = {document for owned in documents["owners of test"] for document in owned}
     several = sorted({work for work in plays if plays.count(work) > 1})
-    shared = sorted(set(documents["plays for gains"] or ()) & set(plays))
+    common = sorted(set(documents["plays for gains"] or ()) & set(plays))
     return (
         f"The unit of an interval is a document. The {len(news)} windows of news lie in {len(lie_in)} documents, and "
         f"{'no two of them share one' if len(set(news)) == len(news) else 'some of them share one'}. The text of plays "
         f"is the files `*_gut.txt` of the package shakespeare (42 in version 0.6); its {len(plays)} windows lie in "
         f"{len(set(plays))} plays, several of them in {', '.join(several) or 'none'}. An interval over plays is "
         "Student's over these, with what windows of one play share taken into account (cluster-robust). Windows "
-        f"of {', '.join(shared) or 'none'} also stand, at other places, in the calibration text that is half plays."
+        f"of {', '.join(common) or 'none'} also stand, at other places, in the calibration text that is half plays."
     )
 
 

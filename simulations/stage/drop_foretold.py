@@ -20,10 +20,10 @@ def foretold(signals, alone, sets, draws):
 
 def foretold_without(control, layers):
     """`foretold` of a stored control without these layers and the sets that hold one of them."""
-    rest = [i for i in range(len(control["alone"])) if i not in layers]
-    sets = [{**r, "layers": [rest.index(i) for i in r["layers"]]} for r in sets_without(control, layers)]
-    signals = {name: [signal[i] for i in rest] for name, signal in control["signals"].items()}
-    alone = {str(k): control["alone"][str(i)] for k, i in enumerate(rest)}
+    cheap = [i for i in range(len(control["alone"])) if i not in layers]
+    sets = [{**r, "layers": [cheap.index(i) for i in r["layers"]]} for r in sets_without(control, layers)]
+    signals = {name: [signal[i] for i in cheap] for name, signal in control["signals"].items()}
+    alone = {str(k): control["alone"][str(i)] for k, i in enumerate(cheap)}
     return foretold(signals, alone, sets, control["settings"]["draws"])
 
 

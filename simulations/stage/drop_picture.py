@@ -7,10 +7,10 @@ from stage.drop import curves_of
 
 def draw(numbers):
     """The curves on both kinds of text."""
-    shown = figure(11, 4.6)
-    left, right = shown.subplots(1, 2)
+    canvas = figure(11, 4.6)
+    news_axes, plays_axes = canvas.subplots(1, 2)
     top = 1.5 if numbers["settings"]["source"] != "random" else None
-    dropping(curves_of(numbers, "test"), ax=left, title="news, the kind the gains were fitted to", top=top)
-    dropping(curves_of(numbers, "plays"), ax=right, title="plays", top=top)
-    right.get_legend().remove()
-    return shown
+    dropping(curves_of(numbers, "test"), ax=news_axes, title="news, the kind the gains were fitted to", top=top)
+    dropping(curves_of(numbers, "plays"), ax=plays_axes, title="plays", top=top)
+    plays_axes.get_legend().remove()
+    return canvas

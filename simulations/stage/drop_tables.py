@@ -55,18 +55,18 @@ def recovered(curves, name, part):
     return {n: 1 - gains[n][part]["increase"] / bare[n][part]["increase"] for n in both}
 
 
-def reached(value, bound):
-    return "reached" if value <= bound else "missed"
+def reached(value, limit):
+    return "reached" if value <= limit else "missed"
 
 
 def outcome(numbers):
     curves = numbers["curves"]
-    said = []
+    lines = []
     kinds = {"chosen + gain": "static gains", "chosen + memory": "gains with memory"}
     for name, words in kinds.items():
         for part, where in (("test", "On news"), ("plays", "On plays")):
             shares = ", ".join(f"{share:.0%} at {n}" for n, share in recovered(curves, name, part).items())
-            said.append(
+            lines.append(
                 f"- {where}, {words} in chosen layers win back this share of the cost of as many bare drops by cosine: "
                 f"{shares}."
             )
@@ -76,18 +76,18 @@ def outcome(numbers):
             f"{words} {x:+.3f}, {must:+.3f} {reached(x, must)}, {stretch:+.3f} {reached(x, stretch)}"
             for words, x in increases.items()
         )
-        said.append(f"- {count} layers on news, goal {must:+.3f} and stretch goal {stretch:+.3f}: {each}.")
+        lines.append(f"- {count} layers on news, goal {must:+.3f} and stretch goal {stretch:+.3f}: {each}.")
     shares = {words: recovered(curves, name, "plays")["8"] for name, words in kinds.items()}
     each = ", ".join(f"{words} {reached(0.65, share)} ({share:.0%})" for words, share in shares.items())
-    said.append(f"- Goal of at least 65 % won back on plays at 8 layers, with gains fitted to news alone: {each}.")
-    return [*said, *controls(curves)]
+    lines.append(f"- Goal of at least 65 % won back on plays at 8 layers, with gains fitted to news alone: {each}.")
+    return [*lines, *controls(curves)]
 
 
 def controls(curves):
     """What the shares above do not say: what the choice of layers adds to the gains, and half against eight."""
-    chosen, cosine, eight = curves["chosen + gain"], curves["cosine + gain"], curves["attention, by cosine"]["8"]
+    by_choice, by_cosine, eight = curves["chosen + gain"], curves["cosine + gain"], curves["attention, by cosine"]["8"]
     pairs = "; ".join(
-        f"{count} on {where} {cell(chosen[count], part)} chosen, {cell(cosine[count], part)} by cosine"
+        f"{count} on {where} {cell(by_choice[count], part)} chosen, {cell(by_cosine[count], part)} by cosine"
         for count in ("8", "15")
         for part, where in (("test", "news"), ("plays", "plays"))
     )
@@ -96,20 +96,20 @@ def controls(curves):
         for name, words in (("chosen + gain", "static gains"), ("chosen + memory", "gains with memory"))
     )
     return [
-        f"- The choice of layers by itself: the same static gains cost at {pairs}.{paired(chosen, cosine)}",
+        f"- The choice of layers by itself: the same static gains cost at {pairs}.{paired(by_choice, by_cosine)}",
         f"- Half of the layers with gains against eight without, {cell(eight, 'test')} on news: {half}.",
     ]
 
 
 def paired(a, b):
     """Increase of a less that of b, window by window with the interval over documents, where both kept values."""
-    told = []
+    phrases = []
     for count, (part, where) in product(("8", "15"), (("test", "news"), ("plays", "plays"))):
-        first, other = a[count][part], b[count][part]
-        if "documents" in first and "documents" in other:
-            ends = clustered(np.subtract(first["values"], other["values"]), first["documents"])
-            told.append(f"{count} on {where} {signed(ends)}")
-    return f" Chosen less cosine, paired by window: {', '.join(told)}." if told else ""
+        first, second = a[count][part], b[count][part]
+        if "documents" in first and "documents" in second:
+            ends = clustered(np.subtract(first["values"], second["values"]), first["documents"])
+            phrases.append(f"{count} on {where} {signed(ends)}")
+    return f" Chosen less cosine, paired by window: {', '.join(phrases)}." if phrases else ""
 
 
 def beyond(less, more, part):
@@ -167,10 +167,10 @@ def copy_lines(copies):
     titles = " | ".join(f"second time, after {gap} tokens" for gap in gaps)
     rows = [f"| network | first time | {titles} |", "|---" * (2 + len(gaps)) + "|"]
     for name, losses in copies.items():
-        again = " | ".join(
+        cells = " | ".join(
             f"{losses[gap]['again']:.2f} ± {half(losses[gap]['standard_error'], 'copies'):.2f}" for gap in gaps
         )
-        rows.append(f"| {name} | {losses[gaps[0]]['first']:.2f} | {again} |")
+        rows.append(f"| {name} | {losses[gaps[0]]['first']:.2f} | {cells} |")
     return rows
 
 
@@ -241,13 +241,13 @@ def random_lines(control):
     sets = control["sets"]
     at_random = [result for name, result in sets.items() if name.startswith("random")]
     order = sorted(at_random, key=lambda result: result["mean"])
-    picked = {
+    extremes = {
         "by cosine": sets["by cosine"], "chosen for static gains, bare": sets["chosen"],
         "random, the least of them": order[0], "random, below the median": order[(len(order) - 1) // 2],
         "random, above the median": order[len(order) // 2], "random, the most": order[-1],
     }  # fmt: skip
     rows = ["| eight dropped bare | layers | cost in nats per token |", "|---|---|---|"]
-    rows += [f"| {name} | {', '.join(map(str, r['layers']))} | {signed(r)} |" for name, r in picked.items()]
+    rows += [f"| {name} | {', '.join(map(str, r['layers']))} | {signed(r)} |" for name, r in extremes.items()]
     alone = sorted(control["alone"].items(), key=lambda item: -item[1]["mean"])[:5]
     most = ", ".join(f"{layer} {signed(result)}" for layer, result in alone)
     return [
@@ -263,13 +263,13 @@ def _of_random_sets(control, order):
     below = sum(result["mean"] < cosine["mean"] for result in order)
     middle = np.median([result["mean"] for result in order])
     beyond = interval(np.subtract(order[0]["values"], cosine["values"]))
-    others = [result["mean"] for result in sets_without(control, COSTLY)]
+    means = [result["mean"] for result in sets_without(control, COSTLY)]
     costly = [result["mean"] for result in order if set(COSTLY) & set(result["layers"])]
     return (
         f"Of {len(order)} random sets of eight, {below} cost less than the eight by cosine; the median is "
         f"{middle:+.3f}. The least of them costs {signed(beyond)} more than these, paired by document. The "
         f"{len(costly)} sets that hold layer 0 or 1 cost at least {costly[0]:+.3f}, the others at most "
-        f"{max(others):+.3f}."
+        f"{max(means):+.3f}."
     )
 
 

@@ -142,11 +142,11 @@ def control(checkpoint, condition, seed):
             model = type(checkpoint.model)(config)
             return checkpoints.load(model, tokenizer=checkpoint.tokenizer, family=checkpoint.family)
         # Everything but the layers is shared with the trained network.
-        shared = {id(p): p for p in checkpoint.model.parameters()}
+        parameters = {id(p): p for p in checkpoint.model.parameters()}
         for layer in checkpoint.layers:
             for p in layer.parameters():
-                shared.pop(id(p), None)
-        model = copy.deepcopy(checkpoint.model, dict(shared))
+                parameters.pop(id(p), None)
+        model = copy.deepcopy(checkpoint.model, dict(parameters))
         with torch.no_grad():
             for layer in checkpoint.family.layers_of(model):
                 for p in layer.parameters():
@@ -221,9 +221,9 @@ def kept(values, comparisons):
 
 def differences(runs, key, pick, comparisons, controls=CONDITIONS[1:]):
     """trained minus each control, paired by window: {control: (mean, low, high)}."""
-    trained = np.array([pick(run[key]) for run in runs["trained"]])
-    others = {c: np.array([pick(run[key]) for run in runs[c]]) for c in controls}
-    return {c: interval(trained - other, comparisons) for c, other in others.items()}
+    trained_values = np.array([pick(run[key]) for run in runs["trained"]])
+    control_values = {c: np.array([pick(run[key]) for run in runs[c]]) for c in controls}
+    return {c: interval(trained_values - values, comparisons) for c, values in control_values.items()}
 
 
 def attention_of(array):
@@ -247,8 +247,8 @@ def judge(runs):
     heads = np.array([run["head"] for run in runs["trained"]])
     count = heads[0].size
     _, head_low, head_high = interval(heads, count)
-    others = np.array([others_of(run["source"]) for run in runs["trained"]])
-    _, others_low, others_high = interval(others, count)
+    other_values = np.array([others_of(run["source"]) for run in runs["trained"]])
+    _, others_low, others_high = interval(other_values, count)
     text = differences(runs, "source", others_of, count, ["permuted tokens"])["permuted tokens"]
     together = interval(np.array([others_of(run["together"]) for run in runs["trained"]]), layers)
     layer_text = differences(runs, "together", others_of, layers, ["permuted tokens"])["permuted tokens"]

@@ -34,10 +34,10 @@ def normed(x, F):
 
 def earlier_mean(x):
     """Mean of the normed tokens before each one, without the first, which rests attention: (..., n, d)."""
-    after = np.cumsum(x[..., 1:, :], -2)
+    sums = np.cumsum(x[..., 1:, :], -2)
     count = np.arange(1, x.shape[-2])[:, None]
     mean = np.zeros_like(x)
-    mean[..., 2:, :] = (after / count)[..., :-1, :]
+    mean[..., 2:, :] = (sums / count)[..., :-1, :]
     return mean
 
 
@@ -89,10 +89,10 @@ class Moments:
     def __init__(self, Z, Y):
         self.n, self.z, self.y, self.ZZ, self.ZY = len(Z), Z.sum(0), Y.sum(0), Z.T @ Z, Z.T @ Y
 
-    def __add__(self, other):
+    def __add__(self, moments):
         total = object.__new__(Moments)
         for name, value in vars(self).items():
-            setattr(total, name, value + getattr(other, name))
+            setattr(total, name, value + getattr(moments, name))
         return total
 
     def ridge(self, penalty):
@@ -114,14 +114,14 @@ def predicted(Z, Y, fold):
     parts = [Moments(Z[fold == k], Y[fold == k]) for k in range(fold.max() + 1)]
     out, mean, penalties = np.empty_like(Y), np.empty_like(Y), []
     for k in range(len(parts)):
-        held = (k + 1) % len(parts)
-        inner = sum((m for j, m in enumerate(parts) if j not in (k, held)), start=_nothing(Z, Y))
-        rows = fold == held
-        errors = [((Y[rows] - Z[rows] @ W - c) ** 2).sum() for W, c in map(inner.ridge, PENALTIES)]
+        validation = (k + 1) % len(parts)
+        fitting = sum((m for j, m in enumerate(parts) if j not in (k, validation)), start=_nothing(Z, Y))
+        rows = fold == validation
+        errors = [((Y[rows] - Z[rows] @ W - c) ** 2).sum() for W, c in map(fitting.ridge, PENALTIES)]
         penalties.append(PENALTIES[int(np.argmin(errors))])
-        whole = inner + parts[held]
-        W, c = whole.ridge(penalties[-1])
-        out[fold == k], mean[fold == k] = Z[fold == k] @ W + c, whole.y / whole.n
+        training = fitting + parts[validation]
+        W, c = training.ridge(penalties[-1])
+        out[fold == k], mean[fold == k] = Z[fold == k] @ W + c, training.y / training.n
     return out, mean, penalties
 
 
@@ -147,14 +147,14 @@ def layer_gains(signals, size, planted):
     means = [earlier_mean(x) for x, _ in signals]
     x = np.concatenate([x[r] for (x, _), r in zip(signals, rows, strict=True)])
     F = np.concatenate([F[r] for (_, F), r in zip(signals, rows, strict=True)])
-    before = np.concatenate([x[r - 1] for (x, _), r in zip(signals, rows, strict=True)])
+    previous = np.concatenate([x[r - 1] for (x, _), r in zip(signals, rows, strict=True)])
     mean = np.concatenate([m[r] for m, r in zip(means, rows, strict=True)])
     fold = document % size.folds
-    p, x_mean, _ = predicted(np.concatenate([before, mean], 1), x, fold)
+    p, x_mean, _ = predicted(np.concatenate([previous, mean], 1), x, fold)
     contributions = {"attention": F}
     if planted:
-        own, F_mean, _ = predicted(x, F, fold)
-        contributions["own token"] = own
+        own_token, F_mean, _ = predicted(x, F, fold)
+        contributions["own token"] = own_token
         noise = _unrelated(F - F_mean, document)
         contributions |= {f"planted {s:g}": noise - s * mean for s in size.strengths}
     else:
@@ -189,8 +189,8 @@ def _by_document(contributions, x, p, x_mean, F_mean, document):
         values["share of the variance"].append(_share(x[at], p[at], x_mean[at]))
         values["squared size"].append(float((contributions["attention"][at] ** 2).mean()))
         if "own token" in contributions:
-            own, attention = contributions["own token"][at], contributions["attention"][at]
-            values["share of the token alone"].append(_share(attention, own, F_mean[at]))
+            own_token, attention = contributions["own token"][at], contributions["attention"][at]
+            values["share of the token alone"].append(_share(attention, own_token, F_mean[at]))
         for name, F in contributions.items():
             raw = two_gains(F[at], p[at], v)
             shift = 0.0 if name.startswith("planted") else F_mean[at]
@@ -220,8 +220,8 @@ def summary(values):
     """Simultaneous intervals of everything that the decision needs, and the mean share that p has of a layer."""
     text = values["text"]
     differences = {
-        f"difference, {condition}, {state}": gap(own[f"attention, {state}"])
-        for condition, own in values.items()
+        f"difference, {condition}, {state}": gap(columns[f"attention, {state}"])
+        for condition, columns in values.items()
         for state in STATES
     }
     differences["g_p, text, centred"] = text["attention, centred"][..., 0]
@@ -231,12 +231,12 @@ def summary(values):
             differences[f"text less permuted, {state}"] = next(both) - next(both)
     if "own token, raw" in text:
         for state in STATES:
-            own = gap(text[f"own token, {state}"])
-            differences[f"own token, {state}"] = own
-            differences[f"beyond the token, {state}"] = differences[f"difference, text, {state}"] - own
+            own_gap = gap(text[f"own token, {state}"])
+            differences[f"own token, {state}"] = own_gap
+            differences[f"beyond the token, {state}"] = differences[f"difference, text, {state}"] - own_gap
     differences |= {name: gap(pair) for name, pair in text.items() if name.startswith("planted")}
     differences |= {
-        f"error, {condition}": error_steps(own["share of the variance"]) for condition, own in values.items()
+        f"error, {condition}": error_steps(columns["share of the variance"]) for condition, columns in values.items()
     }
     layers = {
         name: text[name].mean(0).round(5).tolist()
@@ -283,8 +283,8 @@ def judged(intervals):
     def layers(mask):
         return np.flatnonzero(mask).tolist()
 
-    needed = ("difference, text, raw", "difference, text, centred", "g_p, text, centred")
-    subtracts, adds = (np.all([side(name) for name in needed], axis=0) for side in (below, above))
+    keys = ("difference, text, raw", "difference, text, centred", "g_p, text, centred")
+    subtracts, adds = (np.all([side(name) for name in keys], axis=0) for side in (below, above))
     strengths = sorted({name.split(",")[0] for name in intervals if name.startswith("planted")})
     return {
         "layers": len(adds),

@@ -13,10 +13,12 @@ LOOKS = {
 
 def draw(networks):
     """g_p - g_v over depth with its controls, and the share of layers in which a planted automaton is seen."""
-    measured = {name: network for name, network in networks.items() if "own token, centred" in network["intervals"]}
-    figure = Figure(figsize=(4.6 * len(measured), 7.2), layout="constrained")
-    rows = figure.subplots(2, len(measured), squeeze=False)
-    for (top, bottom), (name, network) in zip(rows.T, measured.items(), strict=True):
+    measured_networks = {
+        name: network for name, network in networks.items() if "own token, centred" in network["intervals"]
+    }
+    figure = Figure(figsize=(4.6 * len(measured_networks), 7.2), layout="constrained")
+    rows = figure.subplots(2, len(measured_networks), squeeze=False)
+    for (top, bottom), (name, network) in zip(rows.T, measured_networks.items(), strict=True):
         for key, (label, colour, marker, line) in LOOKS.items():
             if key in network["intervals"]:
                 row = {end: np.array(network["intervals"][key][end]) for end in ("mean", "low", "high")}

@@ -88,20 +88,20 @@ def dictionaries(checkpoint, name, text, layer, size, seeds, folder, signals):
 
 def measured(stream, observers, signals, windows):
     """One row a dictionary: what it explains of text held out, how sparsely, how easily named."""
-    held = stream.held_out(windows)
-    tokens = stream.tokens(held).ravel()
-    shuffled = np.random.default_rng(0).permutation(tokens)
-    x = {signal: observed(stream, held, signal).flatten(0, 1) for signal in {*signals, "state"}}
-    learned = stream.block(0)
+    held_out = stream.held_out(windows)
+    tokens = stream.tokens(held_out).ravel()
+    permuted = np.random.default_rng(0).permutation(tokens)
+    x = {signal: observed(stream, held_out, signal).flatten(0, 1) for signal in {*signals, "state"}}
+    learning_block = stream.block(0)
     variance = float(x["state"].var(0, correction=0).sum())
     rows = []
     for (signal, seed), dictionary in observers.items():
         counts = [2**i for i in range(int(math.log2(dictionary.k)) + 1)]
         curve = measures.curve(dictionary, x[signal], counts)
         z = dictionary.encode(x[signal])
-        purity, random = measures.token_purity(z, tokens), measures.token_purity(z, shuffled)
-        there = np.isfinite(purity)
-        rest = float((x[signal] - dictionary(x[signal])).square().sum(-1).mean())
+        purity, random = measures.token_purity(z, tokens), measures.token_purity(z, permuted)
+        finite = np.isfinite(purity)
+        unexplained = float((x[signal] - dictionary(x[signal])).square().sum(-1).mean())
         rows.append(
             {
                 "layer": stream.layer,
@@ -109,14 +109,14 @@ def measured(stream, observers, signals, windows):
                 "seed": seed,
                 "counts": counts,
                 "curve": [point.explained for point in curve],
-                "principal": measures.principal_curve(learned[signal], x[signal], counts).tolist(),
+                "principal": measures.principal_curve(learning_block[signal], x[signal], counts).tolist(),
                 "explained": curve[-1].explained,
                 "l0": curve[-1].l0,
                 "needed": measures.features_needed([p.explained for p in curve], counts, SHARE),
-                "unexplained_of_state": rest / variance,
+                "unexplained_of_state": unexplained / variance,
                 "dead": curve[-1].dead,
-                "purity": float(np.median(purity[there])),
-                "purity_random": float(np.median(random[there])),
+                "purity": float(np.median(purity[finite])),
+                "purity_random": float(np.median(random[finite])),
             }
         )
     return rows
@@ -143,9 +143,9 @@ def features_by_word(checkpoint, dictionary, layer, pieces):
     words = [len(piece.split()) for piece in pieces]
     values, rows = [], []
     for i, piece in enumerate(pieces):
-        told = checkpoint.tokenizer(piece, return_offsets_mapping=True)
-        ids = np.array(told["input_ids"])
-        number = word_rows([piece], [told["offset_mapping"]])[0]
+        encoding = checkpoint.tokenizer(piece, return_offsets_mapping=True)
+        ids = np.array(encoding["input_ids"])
+        number = word_rows([piece], [encoding["offset_mapping"]])[0]
         examples = slice(window.first + 1, len(ids) - len(window.behind))
         x = observe(checkpoint, ids[None], layer, ("state",))["state"][0]
         values.append(dictionary.encode(x).numpy())
@@ -162,10 +162,10 @@ def pieces_of(text, count, words=60, skip=200):
 def alike(first, second, draws):
     """Two observers on the same words: correlation of paired features, SVCCA and RSA of their directions."""
     (a, rows_a), (b, rows_b) = first, second
-    there = np.isfinite(a[:, 0]) & np.isfinite(b[:, 0])
-    a, b = a[there], b[there]
-    used = [np.flatnonzero((z > 0).sum(0) >= 5) for z in (a, b)]
-    a, rows_a, b, rows_b = a[:, used[0]], rows_a[used[0]], b[:, used[1]], rows_b[used[1]]
+    finite = np.isfinite(a[:, 0]) & np.isfinite(b[:, 0])
+    a, b = a[finite], b[finite]
+    active = [np.flatnonzero((z > 0).sum(0) >= 5) for z in (a, b)]
+    a, rows_a, b, rows_b = a[:, active[0]], rows_a[active[0]], b[:, active[1]], rows_b[active[1]]
     pairs = paired(a, b)
     chance = paired(a, b[np.random.default_rng(0).permutation(len(b))])
     # The nearest by chance would be pairs too: those that correlate no more than that are left out.
@@ -173,15 +173,19 @@ def alike(first, second, draws):
     pairs = paired(a, b, least=least)
     numbers = {
         "words": len(a),
-        "features": [len(used[0]), len(used[1])],
+        "features": [len(active[0]), len(active[1])],
         "pairs": len(pairs.first),
         "correlation": float(np.median(paired(a, b).correlation)),
         "correlation_random": float(np.median(chance.correlation)),
     }
     for name, measure in (("svcca", lambda p, q: svcca(p, q, most=MOST)), ("rsa", rsa)):
-        told = likeness(measure, rows_a[pairs.first], rows_b[pairs.second], draws=draws)
-        numbers[name] = {"value": told.value, "random": float(told.random.mean()), "highest": float(told.random.max())}
-        numbers[name]["p"] = told.p
+        result = likeness(measure, rows_a[pairs.first], rows_b[pairs.second], draws=draws)
+        numbers[name] = {
+            "value": result.value,
+            "random": float(result.random.mean()),
+            "highest": float(result.random.max()),
+        }
+        numbers[name]["p"] = result.p
     return numbers
 
 
@@ -204,11 +208,11 @@ def recoveries(checkpoint, observers, stream, folder):
     """Loss recovered by the observer of each signal of a layer; empty where the network predicts no next token."""
     if not predicts(checkpoint):
         return {}
-    held, recovered = stream.held_out(8), {}
-    for signal, own in observers.items():
+    windows, recovered = stream.held_out(8), {}
+    for signal, dictionary in observers.items():
         path = folder / f"recovered-{stream.layer}-{signal}.json"
-        told = stored(path, lambda s=signal, d=own: recovery(recover(checkpoint, d, held, stream.layer, s)))
-        recovered[signal] = told
+        result = stored(path, lambda s=signal, d=dictionary: recovery(recover(checkpoint, d, windows, stream.layer, s)))
+        recovered[signal] = result
     return recovered
 
 
@@ -225,12 +229,12 @@ def recovery(losses):
 def _counted(stream, size):
     """Tokens and steps of one training, tokens held out."""
     block, settings = stream.count * stream.each, Settings(size.features, size.k, blocks=size.blocks, start="unit")
-    held = len(stream.held_out(size.held)) * stream.each
-    return {"tokens": size.blocks * block, "held_out": held,
+    held_out = len(stream.held_out(size.held)) * stream.each
+    return {"tokens": size.blocks * block, "held_out": held_out,
             "steps": size.blocks * settings.passes * math.ceil(block / settings.batch)}  # fmt: skip
 
 
-def likenesses(network, observers, others, text, size, folder):
+def likenesses(network, observers, sources, text, size, folder):
     """Two seeds of one network's state at a layer, and each other network (DIR:LAYER) beside the first seed."""
     checkpoint, source, name, layer = network
     pieces = pieces_of(text, size.pieces)
@@ -241,14 +245,16 @@ def likenesses(network, observers, others, text, size, folder):
     def beside(where):
         place, _, number = str(where).rpartition(":")
         second = checkpoint if place == str(source) else checkpoints.load(place, attention="sdpa")
-        own = dictionaries(second, names(where, source, name), text, int(number), size, seeds[:1], folder, ("state",))
-        return alike(first, told(second, own["state", seeds[0]], int(number)), size.draws)
+        dictionaries_there = dictionaries(
+            second, names(where, source, name), text, int(number), size, seeds[:1], folder, ("state",)
+        )
+        return alike(first, told(second, dictionaries_there["state", seeds[0]], int(number)), size.draws)
 
     seeds = sorted({seed for _, seed in observers})
-    first, again = (told(checkpoint, observers["state", seed], layer) for seed in seeds[:2])
+    first, repetition = (told(checkpoint, observers["state", seed], layer) for seed in seeds[:2])
     title = f"two seeds of {name}"
-    likeness_of = {title: stored(folder / f"{title}.json", lambda: alike(first, again, size.draws))}
-    for where in others:
+    likeness_of = {title: stored(folder / f"{title}.json", lambda: alike(first, repetition, size.draws))}
+    for where in sources:
         title = f"{name} {layer} and {names(where, source, name)} {str(where).rpartition(':')[2]}"
         likeness_of[title] = stored(folder / f"{title}.json", lambda w=where: beside(w))
     return likeness_of

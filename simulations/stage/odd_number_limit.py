@@ -20,8 +20,8 @@ MOST_ORDER = 4
 def controllers(count, seed, *, stable):
     """Random controllers of orders 0 to 4 as (num, den), with C(1) > 0; their poles lie inside the circle or not."""
     rng = np.random.default_rng(seed)
-    made = []
-    while len(made) < count:
+    fractions = []
+    while len(fractions) < count:
         order = int(rng.integers(0, MOST_ORDER + 1))
         reach = 0.98 if stable else 2.0
         poles = _roots(rng, order, reach)
@@ -33,8 +33,8 @@ def controllers(count, seed, *, stable):
         if abs(np.polyval(num, 1.0)) < 1e-6 or abs(np.polyval(den, 1.0)) < 1e-6:
             continue
         sign = np.sign(np.polyval(num, 1.0) / np.polyval(den, 1.0))
-        made.append((sign * num, den))
-    return made
+        fractions.append((sign * num, den))
+    return fractions
 
 
 def _roots(rng, count, reach):
@@ -80,8 +80,8 @@ def characteristic(num, den, w):
     [Fraction(1, 1), Fraction(0, 1), Fraction(0, 1)]
     """
     p = [a - b for a, b in zip([*den, 0 * den[0]], [0 * den[0], *den], strict=True)]
-    shifted = [0 * den[0]] * (len(p) - len(num)) + [w * c for c in num]
-    return [a - b for a, b in zip(p, shifted, strict=True)]
+    padded = [0 * den[0]] * (len(p) - len(num)) + [w * c for c in num]
+    return [a - b for a, b in zip(p, padded, strict=True)]
 
 
 def value(p, z):

@@ -6,10 +6,10 @@ from matplotlib.figure import Figure
 def draw(stable, unstable, runs):
     """Largest |pole| of stable and of unstable controllers on both sides of the edge; errors over passes."""
     figure = Figure(figsize=(11.5, 4.2), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
+    stable_axes, unstable_axes, recall_axes = figure.subplots(1, 3)
     for ax, rows, title in (
-        (left, stable, "stable C with C(1) > 0"),
-        (middle, unstable, "unstable C with C(1) > 0"),
+        (stable_axes, stable, "stable C with C(1) > 0"),
+        (unstable_axes, unstable, "unstable C with C(1) > 0"),
     ):
         holds = rows[:, 1] < 1
         ax.plot(*rows[~holds].T, ".", color="#94a4a2", ms=3, label="a pole outside the circle")
@@ -19,7 +19,7 @@ def draw(stable, unstable, runs):
         ax.set(xlabel="λ − 1 − k_r, λ real", ylabel="largest |pole|", title=title, yscale="log", ylim=(0.05, 20))
         ax.legend(fontsize=8, loc="lower left")
     for (name, run), look in zip(runs.items(), ("-", "--", ":"), strict=False):
-        right.plot(run, look, lw=1.4, label=name)
-    right.set(xlabel="pass", ylabel="|e|", yscale="log", title="λ = 1.5: only recall helps")
-    right.legend(fontsize=8)
+        recall_axes.plot(run, look, lw=1.4, label=name)
+    recall_axes.set(xlabel="pass", ylabel="|e|", yscale="log", title="λ = 1.5: only recall helps")
+    recall_axes.legend(fontsize=8)
     return figure

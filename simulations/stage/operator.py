@@ -80,8 +80,8 @@ def corner_growth(n, p):
 
 def numerical_radius(matrix, angles=181):
     """max_t lambda_max of the Hermitian part of e^{it} A, on a grid that holds t = 0 and pi."""
-    turned = (np.exp(1j * t) * matrix for t in np.linspace(0, np.pi, angles))
-    return max(float(np.linalg.eigvalsh((a + a.conj().T) / 2)[-1]) for a in turned)
+    rotations = (np.exp(1j * t) * matrix for t in np.linspace(0, np.pi, angles))
+    return max(float(np.linalg.eigvalsh((a + a.conj().T) / 2)[-1]) for a in rotations)
 
 
 def resolvent(matrix, z):
@@ -89,9 +89,9 @@ def resolvent(matrix, z):
     return float(1 / np.linalg.svd(z * np.eye(len(matrix)) - matrix, compute_uv=False)[-1])
 
 
-def growth_map(half, whole):
+def growth_map(half, full):
     """Power of n with which ||(z - L)^-1|| grows from one size to its double, on GRID; beyond 1e12 it is rounding."""
-    sizes = [[[resolvent(m, re + 1j * im) for m in (half, whole)] for re in GRID[0]] for im in GRID[1]]
+    sizes = [[[resolvent(m, re + 1j * im) for m in (half, full)] for re in GRID[0]] for im in GRID[1]]
     return [[math.log2(b / a) if b < 1e12 else None for a, b in row] for row in sizes]
 
 
@@ -105,18 +105,18 @@ def waves(order, omega, n, passes):
     """Gain (omegas, tokens) on e^{i w t}, and max over the tokens t >= 32 of its change times t / passes."""
     phase = np.outer(np.arange(n), omega)
     x = np.concatenate([np.cos(phase), np.sin(phase)], axis=-1)
-    after = simulate(ORDERS[order], x, passes, record="last").state
-    before, after = (v[:, : len(omega)] + 1j * v[:, len(omega) :] for v in (x, after))
-    change = np.abs(after - before)[32:] * np.arange(32, n)[:, None] / passes
-    return [np.abs(after).T.tolist(), np.max(change, axis=0).tolist()]
+    end = simulate(ORDERS[order], x, passes, record="last").state
+    start, end = (v[:, : len(omega)] + 1j * v[:, len(omega) :] for v in (x, end))
+    change = np.abs(end - start)[32:] * np.arange(32, n)[:, None] / passes
+    return [np.abs(end).T.tolist(), np.max(change, axis=0).tolist()]
 
 
 def helmert(n, sigma2=0.7, tau2=1.9):
     """Parallel pass on tokens of covariance sigma^2 I + tau^2 1 1^T: what is left off the diagonal, and row 0."""
     matrix = pass_operator(ORDERS["parallel"], n)
     covariance = matrix @ (sigma2 * np.eye(n) + tau2) @ matrix.T
-    others = covariance[1:, 1:] - np.diag(np.diag(covariance)[1:])
-    return [float(np.max(np.abs(others))), (-covariance[0, 1:] * np.arange(1, n) / sigma2).tolist()]
+    off_diagonal = covariance[1:, 1:] - np.diag(np.diag(covariance)[1:])
+    return [float(np.max(np.abs(off_diagonal))), (-covariance[0, 1:] * np.arange(1, n) / sigma2).tolist()]
 
 
 def norm_jacobian(d, rng):
@@ -179,8 +179,8 @@ def measure(seed, full):
 
 def statements(numbers):
     """[(statement, stated value, found value, tolerance)]: what the theory states about one pass, in numbers."""
-    grown, at = np.array(numbers["growth"]["sequential"]), numbers["sizes"].index(32)
-    held = list(numbers["held"].values())
+    growth, at = np.array(numbers["growth"]["sequential"]), numbers["sizes"].index(32)
+    pairs = list(numbers["held"].values())
     odd, moduli = np.arange(1, 8, 2), np.array(numbers["attractor"]["moduli"])
     change = {order: np.array(values) * np.sin(OMEGA / 2) for order, (_, values) in numbers["waves"].items()}
     double = {
@@ -193,8 +193,8 @@ def statements(numbers):
         ("sequential pass minus its closed form", 0, numbers["closed form"], 1e-12),
         ("seven passes minus seven passes streamed in one sweep", 0, numbers["streamed"], 1e-12),
         ("all eigenvalues 1: upper triangle, diagonal minus 1", 0, list(numbers["triangular"].values()), 1e-14),
-        ("||L^p||, p = 1, 2, 5, 32 tokens", [1.657, 2.603, 7.621], grown[at, [0, 1, 4]], 6e-4),
-        ("its range from 32 tokens on, p <= 5", 0, np.ptp(grown[at:, :5], axis=0), 5e-4),
+        ("||L^p||, p = 1, 2, 5, 32 tokens", [1.657, 2.603, 7.621], growth[at, [0, 1, 4]], 6e-4),
+        ("its range from 32 tokens on, p <= 5", 0, np.ptp(growth[at:, :5], axis=0), 5e-4),
         ("||L^p|| ((n-1)!)^2 / p^(n-1), p = 10^6, 2 to 5 tokens", 1, numbers["corner"], 1e-4),
         *(
             (f"exponent of the growth, g = {g}", 2 * math.sqrt(float(g) * math.log(2)), curve["limit"], 0.02)
@@ -228,6 +228,6 @@ def statements(numbers):
         ("rate of the odd token i: i/(i+1)", odd / (odd + 1), numbers["attractor"]["rates"], 2e-3),
         ("largest Lyapunov exponent on the attractor", 0, math.log(moduli[0]), 1e-6),
         ("neutral directions: even tokens times d - 1", 4 * 4, int(np.sum(moduli > 1 - 1e-6)), 0),
-        ("token 0 held at length 0.3, 1, 1.5: first pair off by", [0.7, 0, 0.5], [c[0] for c in held[:3]], 1e-6),
-        ("held at 3 and 10: the second pair is parallel, its distance 2", 2, [c[1] for c in held[3:]], 0.01),
+        ("token 0 held at length 0.3, 1, 1.5: first pair off by", [0.7, 0, 0.5], [c[0] for c in pairs[:3]], 1e-6),
+        ("held at 3 and 10: the second pair is parallel, its distance 2", 2, [c[1] for c in pairs[3:]], 0.01),
     ]

@@ -48,8 +48,8 @@ def draw_spectrum(axes, numbers):
     """The resolvent on the plane and over the number of tokens."""
     real, imaginary = GRID[0], np.concatenate([-GRID[1][:0:-1], GRID[1]])
     values, levels = np.array(numbers["map"], dtype=float), (-0.1, 0.1, 0.25, 0.5, 1, 2, 4, 8)
-    whole, scale = np.concatenate([values[:0:-1], values]), BoundaryNorm(levels, 256)
-    contours = axes[0].contourf(real, imaginary, whole, levels, cmap="Blues", norm=scale, extend="max")
+    spectrum, scale = np.concatenate([values[:0:-1], values]), BoundaryNorm(levels, 256)
+    contours = axes[0].contourf(real, imaginary, spectrum, levels, cmap="Blues", norm=scale, extend="max")
     axes[0].figure.colorbar(contours, ax=axes[0], label="power of n in the norm of (z - L)^-1")
     circle = DISKS["sequential"][0] + DISKS["sequential"][1] * np.exp(1j * np.linspace(0, 2 * np.pi, 200))
     axes[0].plot(circle.real, circle.imag, "k--", label="infinite spectrum")

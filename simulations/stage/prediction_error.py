@@ -71,9 +71,9 @@ def after(loop, x, passes=PASSES):
 
 def states(loop, x, passes):
     """The state after each of the given, increasing numbers of passes, one at a time."""
-    done = 0
+    passes_so_far = 0
     for p in passes:
-        x, done = after(loop, x, p - done), p
+        x, passes_so_far = after(loop, x, p - passes_so_far), p
         yield str(p), x
 
 
@@ -122,17 +122,17 @@ def outlier(draws, seed):
     share of draws in which each token has the inner product of largest magnitude with E, and `negative` the share in
     which that of the second A is below 0.
     """
-    seen = {}
+    curves = {}
     for name, loop in VARIANTS.items():
         x = after(loop, embed(SEQUENCE, draws, 64, seed))
         length, inner = np.linalg.norm(x, axis=-1), np.sum(x * x[:, -1:], axis=-1)
         length = np.median(length / np.median(length, axis=-1, keepdims=True), axis=0)
         values = length, np.mean(cosines(x)[:, -1], axis=0), np.mean(inner / inner[:, -1:], axis=0)
-        seen[name] = {key: v.tolist() for key, v in zip(("length", "cosine", "inner"), values, strict=True)}
+        curves[name] = {key: v.tolist() for key, v in zip(("length", "cosine", "inner"), values, strict=True)}
         largest = np.argmax(np.abs(inner[:, :-1]), axis=-1)
-        seen[name]["largest"] = {SEQUENCE[at] + str(at): share(largest == at) for at in range(len(SEQUENCE) - 1)}
-        seen[name]["negative"] = share(inner[:, 4] < 0)
-    return seen
+        curves[name]["largest"] = {SEQUENCE[at] + str(at): share(largest == at) for at in range(len(SEQUENCE) - 1)}
+        curves[name]["negative"] = share(inner[:, 4] < 0)
+    return curves
 
 
 def controls(draws, seed):
@@ -158,13 +158,13 @@ def grid(lengths, passes, **options):
 def sentences(shuffles, rng):
     """(group, words, missing word): the phrases, and as controls shuffled ones."""
     for phrase in map(str.split, PHRASES.split(";")):
-        *start, missing = phrase
-        whole = len(set(phrase)) == len(phrase)
-        yield "phrase" if whole else "phrase with a repeated word", [*phrase, *phrase, *start], missing
-        for _ in range(shuffles if whole else 0):
-            yield "all words shuffled", rng.permutation([*phrase, *phrase, *start]), missing
-            earlier = [*rng.permutation(start), missing, *rng.permutation(start), missing]
-            yield "earlier words shuffled", [*earlier, *start], missing
+        *start, answer = phrase
+        distinct = len(set(phrase)) == len(phrase)
+        yield "phrase" if distinct else "phrase with a repeated word", [*phrase, *phrase, *start], answer
+        for _ in range(shuffles if distinct else 0):
+            yield "all words shuffled", rng.permutation([*phrase, *phrase, *start]), answer
+            earlier = [*rng.permutation(start), answer, *rng.permutation(start), answer]
+            yield "earlier words shuffled", [*earlier, *start], answer
 
 
 def real_network(seed, shuffles, passes=(0, PASSES, 30)):
@@ -175,11 +175,11 @@ def real_network(seed, shuffles, passes=(0, PASSES, 30)):
     from ctrlattn import checkpoints
 
     network, hits = checkpoints.load(Path(spec.origin).parent / "model"), {}
-    for group, words, missing in sentences(shuffles, np.random.default_rng(seed)):
+    for group, words, answer in sentences(shuffles, np.random.default_rng(seed)):
         x = checkpoints.tap(network, " ".join(words))["state"].to_numpy().astype(float)  # (layers, tokens, features)
         if x.shape[1] != len(words) + 2:
             raise InputError(f"every word must be one piece for this tokenizer, one of {' '.join(words)!r} is not")
-        places = [i + 1 for i, word in enumerate(words) if word == missing]  # [CLS] is token 0
+        places = [i + 1 for i, word in enumerate(words) if word == answer]  # [CLS] is token 0
         for variant, loop in VARIANTS.items():
             for p, state in states(loop, x, passes):
                 of_variant = hits.setdefault(group, {}).setdefault(variant, {})
@@ -191,18 +191,18 @@ def real_network(seed, shuffles, passes=(0, PASSES, 30)):
 
 def measure(seed, full):
     """Every number of this scene."""
-    known, few = {"draws": 1000 if full else 60, "seed": seed}, {"draws": 100 if full else 10, "seed": seed}
+    options, few = {"draws": 1000 if full else 60, "seed": seed}, {"draws": 100 if full else 10, "seed": seed}
     curve = CURVE if full else (0, 5, 15, 25, 40)
-    shares = {f"d = {d}": rates(SEQUENCE, (3, 7), curve, d=d, **known) for d in ((8, 64, 512) if full else (8, 64))}
-    shares["orthogonal (all draws alike), d = 64"] = rates(SEQUENCE, (3, 7), curve, orthogonal=True, **known)
-    shares["all distinct, d = 64"] = rates(CONTROLS["all distinct"], (3, 7), curve, **known)
+    shares = {f"d = {d}": rates(SEQUENCE, (3, 7), curve, d=d, **options) for d in ((8, 64, 512) if full else (8, 64))}
+    shares["orthogonal (all draws alike), d = 64"] = rates(SEQUENCE, (3, 7), curve, orthogonal=True, **options)
+    shares["all distinct, d = 64"] = rates(CONTROLS["all distinct"], (3, 7), curve, **options)
     due = {m: rates([*("ABCD" * m)[:m], "E"], range(m % 4, m, 4), **few) for m in range(4, 17 if full else 9)}
     return {
-        **known,
+        **options,
         "agreement": agreement(seed),
         "shares": shares,
-        "outlier": outlier(**known),
-        "controls": controls(**known),
+        "outlier": outlier(**options),
+        "controls": controls(**options),
         "probe after": {
             str(m): {v: r[str(PASSES)]["share"] for v, r in by_variant.items()} for m, by_variant in due.items()
         },
@@ -214,7 +214,7 @@ def measure(seed, full):
 def claims(numbers):
     """What the claim says or suggests, and whether it holds here."""
     d64, control, last = numbers["shares"]["d = 64"], numbers["controls"], str(PASSES)
-    a, d = ({v: np.abs(seen["inner"])[at] for v, seen in numbers["outlier"].items()} for at in (4, [3, 7]))
+    a, d = ({v: np.abs(curves["inner"])[at] for v, curves in numbers["outlier"].items()} for at in (4, [3, 7]))
     second = numbers["outlier"]["plain"]["largest"]["A4"]
     late = {v: min(r["share"] for p, r in curve.items() if int(p) >= PASSES) for v, curve in d64.items()}
     places = {v: min(r[v] for m, r in numbers["probe after"].items() if int(m) > 4) for v in VARIANTS}

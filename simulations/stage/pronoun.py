@@ -63,7 +63,7 @@ Pair = namedtuple("Pair", "name pronoun candidates sentences words relations")
 def read_pair(line):
     """sentence | pronoun | word = candidate; word = candidate | further relations."""
     name, pronoun, decides, links = (part.strip() for part in line.split("|"))
-    candidates = [others[0] for others in parse_relations(decides).values()]
+    candidates = [candidate_words[0] for candidate_words in parse_relations(decides).values()]
     sentences = [[*name.replace("_", word).split(), pronoun] for word in parse_relations(decides)]
     relations = parse_relations(f"{pronoun} = {' + '.join(candidates)}; {decides}; {links}")
     words = dict.fromkeys([*sentences[0], *sentences[1], *relations, *chain(*relations.values())])
@@ -106,16 +106,20 @@ GROUPS = {
 }
 
 
-def run(pair, chosen, d, rng):
+def run(pair, configuration, d, rng):
     """One draw: the probe's logits (readouts, 2 sentences, words), the trajectory and the loops of one layer."""
     vectors = unit_norm(rng.standard_normal((len(pair.words), d)))
     words = dict(zip(pair.words, vectors, strict=True))
-    options = {"temperature": chosen.memory_temperature, "sink": chosen.sink, "combine": chosen.combine}
+    options = {
+        "temperature": configuration.memory_temperature,
+        "sink": configuration.sink,
+        "combine": configuration.combine,
+    }
     memory = relation_memory(pair.relations, words, **options)
-    normalizer = unit_norm if chosen.normalized else None
-    reads = read_layer(memory, context_temperature=chosen.context_temperature, normalizer=normalizer)
-    signs = chosen.sign if isinstance(chosen.sign, tuple) else (chosen.sign,) * 3
-    layer = [replace(loop, feedback=g) for loop, g in zip(reads, signs, strict=True)][: 3 if chosen.mlp else 2]
+    normalizer = unit_norm if configuration.normalized else None
+    reads = read_layer(memory, context_temperature=configuration.context_temperature, normalizer=normalizer)
+    signs = configuration.sign if isinstance(configuration.sign, tuple) else (configuration.sign,) * 3
+    layer = [replace(loop, feedback=g) for loop, g in zip(reads, signs, strict=True)][: 3 if configuration.mlp else 2]
     x = np.stack([[words[word] for word in sentence] for sentence in pair.sentences])
     loops = [*layer, *layer, *layer[:2]]
     trajectory = simulate(loops, x, len(loops))
@@ -123,26 +127,26 @@ def run(pair, chosen, d, rng):
     return np.stack([signal[:, -1] @ vectors.T for signal in signals]), trajectory, layer
 
 
-def sample(pair, chosen, draws, d, seed):
+def sample(pair, configuration, draws, d, seed):
     """Logits of the probe, (readouts, draws, 2 sentences, words)."""
     rng = np.random.default_rng(seed)
-    return np.stack([run(pair, chosen, d, rng)[0] for _ in range(draws)], 1)
+    return np.stack([run(pair, configuration, d, rng)[0] for _ in range(draws)], 1)
 
 
 def judge(pair, scores):
     """(..., 2, words) -> solved, strict, margin of each draw; the margin in standard deviations of the logits."""
-    right = [pair.words.index(candidate) for candidate in pair.candidates]
-    margin = scores[..., [0, 1], right] - scores[..., [0, 1], right[::-1]]
-    others = np.where(np.array(pair.words) == pair.pronoun, -np.inf, scores)
-    strict = np.all(np.argmax(others, -1) == right, -1)
+    answers = [pair.words.index(candidate) for candidate in pair.candidates]
+    margin = scores[..., [0, 1], answers] - scores[..., [0, 1], answers[::-1]]
+    candidates_only = np.where(np.array(pair.words) == pair.pronoun, -np.inf, scores)
+    strict = np.all(np.argmax(candidates_only, -1) == answers, -1)
     return np.all(margin > 0, -1), strict, np.min(margin / np.std(scores, -1), -1)
 
 
-def success(pair, chosen, *, draws, seed, d=128):
+def success(pair, configuration, *, draws, seed, d=128):
     """Share of solved test draws with its Wilson interval (95 %), and the share of strictly solved ones."""
-    scores = sample(pair, chosen, draws, d, (seed, TEST))[READOUTS.index(chosen.readout)]
-    solved, strict, _ = (verdicts.mean() for verdicts in judge(pair, scores))
-    shares = wilson(round(solved * draws), draws)
+    scores = sample(pair, configuration, draws, d, (seed, TEST))[READOUTS.index(configuration.readout)]
+    solved_share, strict, _ = (verdicts.mean() for verdicts in judge(pair, scores))
+    shares = wilson(round(solved_share * draws), draws)
     return {"solved": shares.pop("share"), **shares, "strict": strict}
 
 
@@ -150,46 +154,48 @@ def search(sign, normalized, mlp, *, seed, draws=60, d=128):
     """The best of SPACE x READOUTS on the selection draws, after its shares solved and strict and its margin."""
     table = []
     for values in product(*SPACE):
-        chosen = Configuration(sign, normalized, mlp, *values, READOUTS[0])
-        score = np.mean(judge(FIRST_PAIR, sample(FIRST_PAIR, chosen, draws, d, (seed, SELECTION))), -1).T.tolist()
-        table += [(*row, chosen._replace(readout=readout)) for row, readout in zip(score, READOUTS, strict=True)]
+        configuration = Configuration(sign, normalized, mlp, *values, READOUTS[0])
+        score = np.mean(
+            judge(FIRST_PAIR, sample(FIRST_PAIR, configuration, draws, d, (seed, SELECTION))), -1
+        ).T.tolist()
+        table += [(*row, configuration._replace(readout=readout)) for row, readout in zip(score, READOUTS, strict=True)]
     return max(table, key=lambda row: row[:3])
 
 
-def by_readout(chosen, *, draws, seed, d=128):
+def by_readout(configuration, *, draws, seed, d=128):
     """readout -> shares of test draws that it solves, and that it solves with all its logits negated."""
-    scores = sample(FIRST_PAIR, chosen, draws, d, (seed, TEST))
+    scores = sample(FIRST_PAIR, configuration, draws, d, (seed, TEST))
     shares = {}
     for name, logits in zip(READOUTS, scores, strict=True):
-        turned = judge(FIRST_PAIR, -logits)[0].mean()
-        shares[name] = {"solved": judge(FIRST_PAIR, logits)[0].mean(), "negated": turned}
+        negated = judge(FIRST_PAIR, -logits)[0].mean()
+        shares[name] = {"solved": judge(FIRST_PAIR, logits)[0].mean(), "negated": negated}
     return shares
 
 
-def by_signs(known, few, sizes):
+def by_signs(options, few, sizes):
     """Pattern of signs -> its best configuration on draws that did not choose it, and what each readout holds.
 
     The configurations were chosen at d = 128; "dimensions" says what they solve at each of the `sizes`.
     """
     table = {}
-    for chosen in BY_SIGNS:
-        unseen = [success(pair, chosen, **few) for pair in GROUPS["unseen"]]
-        table[words_of(chosen.sign)] = {
-            **success(FIRST_PAIR, chosen, **known),
-            "readout": chosen.readout,
+    for configuration in BY_SIGNS:
+        unseen = [success(pair, configuration, **few) for pair in GROUPS["unseen"]]
+        table[words_of(configuration.sign)] = {
+            **success(FIRST_PAIR, configuration, **options),
+            "readout": configuration.readout,
             "unseen": np.mean([r["solved"] for r in unseen]),
             "unseen strict": np.mean([r["strict"] for r in unseen]),
-            "untuned": success(FIRST_PAIR, MINUS._replace(sign=chosen.sign), **known)["solved"],
-            "readouts": by_readout(chosen, **known),
-            "dimensions": {f"d = {d}": at_dimension(chosen, known, few, d) for d in sizes},
+            "untuned": success(FIRST_PAIR, MINUS._replace(sign=configuration.sign), **options)["solved"],
+            "readouts": by_readout(configuration, **options),
+            "dimensions": {f"d = {d}": at_dimension(configuration, options, few, d) for d in sizes},
         }
     return table
 
 
-def at_dimension(chosen, known, few, d):
+def at_dimension(configuration, options, few, d):
     """What a configuration solves of the first pair, and of the unseen ones on average."""
-    unseen = np.mean([success(pair, chosen, d=d, **few)["solved"] for pair in GROUPS["unseen"]])
-    return {**success(FIRST_PAIR, chosen, d=d, **known), "unseen": unseen}
+    unseen = np.mean([success(pair, configuration, d=d, **few)["solved"] for pair in GROUPS["unseen"]])
+    return {**success(FIRST_PAIR, configuration, d=d, **options), "unseen": unseen}
 
 
 def words_of(signs):
@@ -197,31 +203,33 @@ def words_of(signs):
     return " ".join("-" if sign < 0 else "+" for sign in signs)
 
 
-def observe(chosen, *, draws, seed, d=128):
+def observe(configuration, *, draws, seed, d=128):
     """Means over test draws: logits, attention, and the probe's length before the norm of its first context read."""
-    rng, seen = np.random.default_rng((seed, TEST)), []
+    rng, runs = np.random.default_rng((seed, TEST)), []
     for _ in range(draws):
-        logits, trajectory, layer = run(FIRST_PAIR, chosen, d, rng)
+        logits, trajectory, layer = run(FIRST_PAIR, configuration, d, rng)
         weights = [layer[1].predictor.weights(trajectory.state[k * len(layer) + 1])[:, 0] for k in range(3)]
-        compared = trajectory.state[1] + layer[1].feedback * trajectory.prediction[1]
-        seen.append((logits[READOUTS.index(chosen.readout)], weights, np.linalg.norm(compared[:, -1], axis=-1)))
-    logits, weights, length = (np.mean(values, 0) for values in zip(*seen, strict=True))
+        memory_input = trajectory.state[1] + layer[1].feedback * trajectory.prediction[1]
+        runs.append(
+            (logits[READOUTS.index(configuration.readout)], weights, np.linalg.norm(memory_input[:, -1], axis=-1))
+        )
+    logits, weights, length = (np.mean(values, 0) for values in zip(*runs, strict=True))
     rows = {"layer 1, probe": weights[0][:, 7], "layer 2, word": weights[1][:, 6], "layer 3, probe": weights[2][:, 7]}
     return {"logits": logits.tolist(), "attention": {k: w.tolist() for k, w in rows.items()}, "length": length.mean()}
 
 
 def measure(seed, full):
     """Every number of this scene."""
-    known, few = ({"draws": draws, "seed": seed} for draws in (FULL if full else SMALL))
+    options, few = ({"draws": draws, "seed": seed} for draws in (FULL if full else SMALL))
     both = {"-1": MINUS, "+1": PLUS}
-    numbers = {**known, "chosen": [{**c._asdict(), **success(FIRST_PAIR, c, **known)} for c in CHOSEN]}
-    for entry, chosen in zip(numbers["chosen"], CHOSEN, strict=True):
-        entry["unseen"] = np.mean([success(pair, chosen, **few)["solved"] for pair in GROUPS["unseen"]])
+    numbers = {**options, "chosen": [{**c._asdict(), **success(FIRST_PAIR, c, **options)} for c in CHOSEN]}
+    for entry, configuration in zip(numbers["chosen"], CHOSEN, strict=True):
+        entry["unseen"] = np.mean([success(pair, configuration, **few)["solved"] for pair in GROUPS["unseen"]])
     sizes = (32, 128, 512) if full else (32, 128)
-    numbers["signs"] = by_signs(known, few, sizes)
-    watched = both | {"+1 (T of -1)": MINUS._replace(sign=1.0)}
-    numbers["observed"] = {g: observe(chosen, **known) for g, chosen in watched.items()}
-    numbers[FIRST] = {g: {f"d = {d}": success(FIRST_PAIR, c, d=d, **known) for d in sizes} for g, c in both.items()}
+    numbers["signs"] = by_signs(options, few, sizes)
+    configurations = both | {"+1 (T of -1)": MINUS._replace(sign=1.0)}
+    numbers["observed"] = {g: observe(configuration, **options) for g, configuration in configurations.items()}
+    numbers[FIRST] = {g: {f"d = {d}": success(FIRST_PAIR, c, d=d, **options) for d in sizes} for g, c in both.items()}
     for group, pairs in GROUPS.items():
-        numbers[group] = {g: {pair.name: success(pair, c, **known) for pair in pairs} for g, c in both.items()}
+        numbers[group] = {g: {pair.name: success(pair, c, **options) for pair in pairs} for g, c in both.items()}
     return numbers

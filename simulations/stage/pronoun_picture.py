@@ -21,8 +21,8 @@ def draw(numbers):
         bars.set_title(f"{' '.join(sentence[:-1])} *{sentence[-1]}", fontsize=10)
         bars.set(ylim=(-1.4, 2), ylabel="logit of the probe (mean of draws)")
         bars.legend(loc="lower left", ncols=3, fontsize=8)
-        watched = numbers["observed"].items()
-        rows = {f"{g}: {at}": row[k] for g, seen in watched for at, row in seen["attention"].items()}
+        observations = numbers["observed"].items()
+        rows = {f"{g}: {at}": row[k] for g, means in observations for at, row in means["attention"].items()}
         rows |= {f"claimed: {at}": row for at, row in CLAIMED_ATTENTION.items() if k == 1}
         image.imshow(list(rows.values()), cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
         for (i, row), j in product(enumerate(rows.values()), range(8)):
@@ -32,9 +32,9 @@ def draw(numbers):
     for i, g in enumerate(("-1", "+1")):
         shares = {f"{group}: {name}": r for group in (FIRST, *GROUPS) for name, r in numbers[group][g].items()}
         ends = ("solved", "low", "high", "strict")
-        solved, low, high, strict = np.array([[r[end] for end in ends] for r in shares.values()]).T
+        success, low, high, strict = np.array([[r[end] for end in ends] for r in shares.values()]).T
         place = np.arange(len(shares)) + 0.4 * i
-        axes["E"].barh(place, solved, 0.4, xerr=(solved - low, high - solved), label=f"feedback {g}", color=f"C{i}")
+        axes["E"].barh(place, success, 0.4, xerr=(success - low, high - success), label=f"feedback {g}", color=f"C{i}")
         axes["E"].plot(strict, place, "k*", label="strictly" if i else None)
     axes["E"].set_yticks(np.arange(len(shares)) + 0.2, shares, fontsize=7)
     axes["E"].set(xlim=(-0.02, 1.02), ylim=(len(shares) + 1.5, -0.5), title="share of draws solved (Wilson 95 %)")

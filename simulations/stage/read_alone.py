@@ -190,8 +190,8 @@ def ngram(train_ids, test_ids, characters):
     singles = np.bincount(train_ids, minlength=characters) + 1.0
     pairs = np.ones((characters, characters))
     np.add.at(pairs, (train_ids[:-1], train_ids[1:]), 1.0)
-    alone, after = np.log(singles / singles.sum()), np.log(pairs / pairs.sum(1, keepdims=True))
-    return {"unigram": -alone[test_ids].mean(), "bigram": -after[test_ids[:-1], test_ids[1:]].mean()}
+    alone, transitions = np.log(singles / singles.sum()), np.log(pairs / pairs.sum(1, keepdims=True))
+    return {"unigram": -alone[test_ids].mean(), "bigram": -transitions[test_ids[:-1], test_ids[1:]].mean()}
 
 
 def search(loss):
@@ -218,12 +218,12 @@ def measure(folder, seed, size):
         def runs_at(rate, seeds, name=name):
             return [stored_run(folder, name, rate, seed + i, parts, characters, size) for i in range(seeds)]
 
-        tried = search(lambda rate: float(np.mean([run["one"] for run in runs_at(rate, size.searched)])))
-        rate = min(tried, key=tried.get)
+        loss_at = search(lambda rate: float(np.mean([run["one"] for run in runs_at(rate, size.searched)])))
+        rate = min(loss_at, key=loss_at.get)
         runs = runs_at(rate, size.seeds)
         numbers["models"][name] = {
             "parameters": runs[0]["parameters"],
-            "search": {f"{r:g}": loss for r, loss in tried.items()},
+            "search": {f"{r:g}": loss for r, loss in loss_at.items()},
             "rate": rate,
             "losses": [r["two"] for r in runs],
             **interval([r["two"] for r in runs]),

@@ -18,8 +18,8 @@ def draw(numbers):
         ends.plot(np.full(len(m["losses"]), i), m["losses"], marker, color=colour, alpha=0.5)
         half = [[m["mean"] - m["low"]], [m["high"] - m["mean"]]]
         ends.errorbar(i + 0.2, m["mean"], half, color=colour, marker=marker, capsize=4)
-        tried = [(float(rate), loss) for rate, loss in m["search"].items() if loss < 1e3]
-        rates.semilogx(*zip(*tried, strict=True), color=colour, ls=line, marker=marker)
+        loss_pairs = [(float(rate), loss) for rate, loss in m["search"].items() if loss < 1e3]
+        rates.semilogx(*zip(*loss_pairs, strict=True), color=colour, ls=line, marker=marker)
     for (name, loss), line in zip(numbers["counting"].items(), ("--", ":"), strict=True):
         for axes in (curves, ends):
             axes.axhline(loss, color="k", lw=0.8, ls=line)

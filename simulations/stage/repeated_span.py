@@ -125,8 +125,8 @@ def losses_of(folder, checkpoint, mark, windows, spans, laws):
             name = f"layers {name_of((a, b))}, {law.replace('/', '_')}"
             identity = [mark, ids, [a, b], passes, gain, recall]
             controller = None if gain is None else PID(gain)
-            repeated = work(lambda o=options, c=controller: checkpoints.repeat(checkpoint, controller=c, **o))
-            losses.setdefault(name_of((a, b)), {})[law] = measured(folder, name, identity, repeated)
+            longer = work(lambda o=options, c=controller: checkpoints.repeat(checkpoint, controller=c, **o))
+            losses.setdefault(name_of((a, b)), {})[law] = measured(folder, name, identity, longer)
     return losses
 
 
@@ -140,8 +140,8 @@ def forecast_of(folder, checkpoint, mark, ids, span, motion):
         pairs = [[value.real, value.imag] for value in modes.eigenvalues.tolist()]
         return {"eigenvalues": pairs, "residuals": modes.residuals.tolist(), "size": modes.size, "rest": modes.rest}
 
-    said = measured(folder, f"layers {name_of(span)}, eigenvalues", identity, eigenvalues)
-    modes = checkpoints.SpanModes(eigenvalues_of(said), np.array(said["residuals"]), said["size"], said["rest"])
+    answer = measured(folder, f"layers {name_of(span)}, eigenvalues", identity, eigenvalues)
+    modes = checkpoints.SpanModes(eigenvalues_of(answer), np.array(answer["residuals"]), answer["size"], answer["rest"])
     recall = 1.1 * odd_number_limit(modes.eigenvalues).recall
     alone = stable_gains(None, modes.eigenvalues, recall)[0][1] / 2
     laws = {
@@ -162,7 +162,7 @@ def forecast_of(folder, checkpoint, mark, ids, span, motion):
         [*identity, motion, recall, gain, alone, "medians over tokens"],
         motions,
     )
-    return {**said, "recall": recall, "gain": gain, "gain by the measured alone": alone, "motion": run}
+    return {**answer, "recall": recall, "gain": gain, "gain by the measured alone": alone, "motion": run}
 
 
 def moved(F, h, law, passes):
@@ -211,9 +211,9 @@ def table_of(changes, forecasts):
     rows = []
     for span, laws in changes.items():
         values, motion = eigenvalues_of(forecasts[span]), forecasts[span]["motion"]
-        outer = [f"{np.abs(values).max():.1f}", f"{values.real.max():.2f}"] if len(values) else ["none", "none"]
+        extremes = [f"{np.abs(values).max():.1f}", f"{values.real.max():.2f}"] if len(values) else ["none", "none"]
         cells = [f"{mean:+.3f} ± {half:.3f}" for mean, half in laws.values()]
         rows.append(
-            [span, *cells, *outer, f"{motion['gain 1/4']['residual'][-1]:.3f}", f"{motion['naive']['norm'][-1]:.0f}"]
+            [span, *cells, *extremes, f"{motion['gain 1/4']['residual'][-1]:.3f}", f"{motion['naive']['norm'][-1]:.0f}"]
         )
     return [head, rows]

@@ -52,7 +52,9 @@ def command(main, description, full, more=None, missing=None):
     parser.add_argument("--out", required=True, help="directory of the results; made if absent")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--full", action="store_true", help=full)
-    options = vars((more or (lambda same: same))(parser).parse_args())
+    if more is not None:
+        parser = more(parser)
+    options = vars(parser.parse_args())
     try:
         if missing is not None:
             raise InputError(missing)

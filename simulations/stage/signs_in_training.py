@@ -78,13 +78,13 @@ def runs_of(arms, m, build):
     """{arm: its search and its runs at the rate that the search chose}."""
     result = {}
     for arm in arms:
-        tried = {}
+        losses_at = {}
         for rate in m.plan["rates"]:
-            tried[rate] = float(np.mean([run(arm, rate, seed, m, build)["one"] for seed in m.plan["selection"]]))
-        rate = min(tried, key=tried.get)
+            losses_at[rate] = float(np.mean([run(arm, rate, seed, m, build)["one"] for seed in m.plan["selection"]]))
+        rate = min(losses_at, key=losses_at.get)
         runs = [run(arm, rate, seed, m, build) for seed in m.plan["seeds"]]
         result[arm] = {
-            "search": {f"{r:g}": loss for r, loss in tried.items()},
+            "search": {f"{r:g}": loss for r, loss in losses_at.items()},
             "rate": rate,
             "losses": [each["two"] for each in runs],
             "gains": [each["gains"] for each in runs],
@@ -132,14 +132,14 @@ def read_differences(arms):
         with_plus, with_minus = (losses_of(arms, place, sign, subtracted).mean(0) for sign in "+-")
         return with_plus - with_minus
 
-    start, other = gains_of(arms["from 0"]), gains_of(arms["from +1"])
+    start, from_one = gains_of(arms["from 0"]), gains_of(arms["from +1"])
     return {
         "context: loss of the four with + less that of the four with -": plus.mean(0) - minus.mean(0),
         "context: best with + less worst with -": plus.min(0) - minus.max(0),
         "association, context -: loss with + less with -": effect(0),
         "MLP, context -: loss with + less with -": effect(2),
         "learned from 0: gain of the context": start[:, 1],
-        "learned from +1: gain of the context": other[:, 1],
+        "learned from +1: gain of the context": from_one[:, 1],
         "learned from 0: gain of the association": start[:, 0],
         "learned from 0: gain of the MLP": start[:, 2],
     }
@@ -154,7 +154,7 @@ def measure_reads(m):
         "arms": arms,
         "intervals": {arm: interval(each["losses"]) for arm, each in arms.items()},
         "gains": {
-            arm: {read: interval(gains_of(arms[arm])[:, j]) for j, read in enumerate(READS)}
+            arm: {name: interval(gains_of(arms[arm])[:, j]) for j, name in enumerate(READS)}
             for arm in m.plan["learned"]
         },
         "tests": judged(read_differences(arms), m.plan["tests"], m.plan["alpha"]),

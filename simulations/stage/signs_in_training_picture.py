@@ -11,7 +11,7 @@ COLOURS = {"-": ("C0", "o"), "+": ("C1", "s")}
 def draw(numbers):
     """Losses of the eight patterns, learned gains of the reads, losses and gains of attention."""
     figure = Figure(figsize=(15, 4.5), layout="constrained")
-    losses, gains, attention, learned = figure.subplots(1, 4, width_ratios=(1.3, 1.3, 1, 1))
+    losses, gains, attention, gain_axes = figure.subplots(1, 4, width_ratios=(1.3, 1.3, 1, 1))
     reads = numbers["reads"]["arms"]
     patterns = sorted(PATTERNS, key=lambda pattern: pattern[1], reverse=True)
     for i, pattern in enumerate(patterns):
@@ -33,10 +33,10 @@ def draw(numbers):
     attention.set_xticks(range(len(fixed)), fixed, rotation=60, fontsize=8)
     free = [arm for arm in fixed if arm.endswith("from 0")]
     for i, arm in enumerate(free):
-        _seeds(learned, i, np.array(fixed[arm]["gains"]).mean(1), "0.3", "o")
-    learned.set(title="transformer, g", ylabel="g, mean over layers")
-    learned.set_xticks(range(len(free)), free, rotation=60, fontsize=8)
-    for axes in (gains, learned):
+        _seeds(gain_axes, i, np.array(fixed[arm]["gains"]).mean(1), "0.3", "o")
+    gain_axes.set(title="transformer, g", ylabel="g, mean over layers")
+    gain_axes.set_xticks(range(len(free)), free, rotation=60, fontsize=8)
+    for axes in (gains, gain_axes):
         axes.axhline(0, color="k", lw=0.8)
     return figure
 

@@ -51,12 +51,12 @@ def windows_by_stage(checkpoint, documents, plan):
     """{stage: (documents, tokens)}: the first tokens of each document that is long enough, no document twice."""
     tokens = plan["tokens"]
     ids = [list(text.encode()) if checkpoint.tokenizer is None else token_ids(checkpoint, text) for text in documents]
-    whole = np.array([row[:tokens] for row in ids if len(row) >= tokens])
-    whole = whole[np.random.default_rng(plan["seed"]).permutation(len(whole))]
+    windows = np.array([row[:tokens] for row in ids if len(row) >= tokens])
+    windows = windows[np.random.default_rng(plan["seed"]).permutation(len(windows))]
     ends = np.cumsum([0, *(plan["documents"][stage] for stage in STAGES)])
-    parts = {stage: whole[a:b] for stage, a, b in zip(STAGES, ends[:-1], ends[1:], strict=True)}
+    parts = {stage: windows[a:b] for stage, a, b in zip(STAGES, ends[:-1], ends[1:], strict=True)}
     if len(parts["held_out"]) < 2:
-        raise InputError(f"{len(whole)} documents have {tokens} tokens, at least {ends[-2] + 2} are needed")
+        raise InputError(f"{len(windows)} documents have {tokens} tokens, at least {ends[-2] + 2} are needed")
     return parts
 
 
@@ -86,7 +86,7 @@ class Search:
     def changes(self, stage, laws):
         """{law: (documents,)}: change of the loss on the windows of a stage, span by span from their files."""
         windows = self.windows[stage]
-        about = [self.mark, windows.tolist(), "bfloat16"]
+        identity = [self.mark, windows.tolist(), "bfloat16"]
         streams = []
 
         def stream():
@@ -94,17 +94,17 @@ class Search:
                 streams.append(Streams(self.quick, windows))
             return streams[0]
 
-        source = np.array(measured(self.folder, f"{stage}, source", about, lambda: stream().source().tolist()))
+        source = np.array(measured(self.folder, f"{stage}, source", identity, lambda: stream().source().tolist()))
         changes = {}
-        for (a, b), own in groupby(sorted(set(laws)), key=lambda law: law[:2]):
-            own = list(own)
+        for (a, b), span_laws in groupby(sorted(set(laws)), key=lambda law: law[:2]):
+            span_laws = list(span_laws)
             rows = measured(
                 self.folder,
                 f"{stage}, layers {a} to {b - 1}",
-                [*about, own],
-                lambda own=own: [stream().losses(own)[law].tolist() for law in own],
+                [*identity, span_laws],
+                lambda span_laws=span_laws: [stream().losses(span_laws)[law].tolist() for law in span_laws],
             )
-            changes |= {law: np.array(row) - source for law, row in zip(own, rows, strict=True)}
+            changes |= {law: np.array(row) - source for law, row in zip(span_laws, rows, strict=True)}
         return changes
 
     def coarse(self):
@@ -142,7 +142,7 @@ class Search:
     def tuned(self, span):
         """{"laws": [[kp, ki, kd, recall], ...], "said"}: what the measured spectrum of a span leads to."""
         ids = self.windows["coarse"][0, :_MODES_TOKENS]
-        about = [self.mark, ids.tolist(), list(span), self.plan["seed"]]
+        identity = [self.mark, ids.tolist(), list(span), self.plan["seed"]]
 
         def work():
             F, h = checkpoints.span_function(self.checkpoint, span, ids)
@@ -162,7 +162,7 @@ class Search:
             pid = design.controller
             return {"laws": [*laws, [pid.kp, pid.ki, pid.kd, design.loop.recall]], "said": "tuned"}
 
-        return measured(self.folder, f"spectrum of layers {span[0]} to {span[1] - 1}", about, work)
+        return measured(self.folder, f"spectrum of layers {span[0]} to {span[1] - 1}", identity, work)
 
 
 def loops_of(changes):
@@ -202,15 +202,15 @@ def search(run):
     close = run.close(fine)
     laws = chosen(close, len(run.checkpoint.layers), plan["seed"])
     changes = run.changes("held_out", laws.values())
-    held = {name: changes[law] for name, law in laws.items()}
+    held_out = {name: changes[law] for name, law in laws.items()}
     stages = {"coarse": coarse, "fine": fine, "close": close}
     return {
         "laws": {name: list(law) for name, law in laws.items()},
         "spectra": {f"{a} to {b - 1}": run.tuned((a, b)) for a, b in run.tuned_spans(fine)},
-        "comparisons": comparisons(held),
+        "comparisons": comparisons(held_out),
         "chance": by_chance(loops_of(close), plan["seed"]),
         "steps": {name: steps_of(each, laws["loop"]) for name, each in stages.items()},
-        "held out": {name: each.round(6).tolist() for name, each in held.items()},
+        "held out": {name: each.round(6).tolist() for name, each in held_out.items()},
         "stages": {name: [[*law, *each.round(5).tolist()] for law, each in part.items()]
                    for name, part in stages.items()},
     }  # fmt: skip
@@ -224,8 +224,8 @@ def chosen(close, count, seed):
     return {"loop": loop, "scaled alike": loop.once, "best single": single, "random span": elsewhere}
 
 
-def comparisons(held):
-    """{what: {"mean", "half"}}: paired by document, Student's at 95 % for all of them together."""
+def comparisons(held_out):
+    """{name: {"mean", "half"}}: paired by document, Student's at 95 % for all of them together."""
     pairs = {
         "loop - network": ("loop", None),
         "loop - scaled alike": ("loop", "scaled alike"),
@@ -233,14 +233,14 @@ def comparisons(held):
         "best single - network": ("best single", None),
         "random span - network": ("random span", None),
     }
-    return joint({what: held[a] - (0 if b is None else held[b]) for what, (a, b) in pairs.items()})
+    return joint({name: held_out[a] - (0 if b is None else held_out[b]) for name, (a, b) in pairs.items()})
 
 
 def joint(each):
-    """{what: interval, "half", "documents"} of differences by document, Student's at 95 % for all of them together."""
+    """{name: interval, "half", "documents"} of differences by document, Student's at 95 % for all of them together."""
     return {
-        what: {**interval(d, len(each)), "half": float(half_width(d, len(each))), "documents": len(d)}
-        for what, d in each.items()
+        name: {**interval(d, len(each)), "half": float(half_width(d, len(each))), "documents": len(d)}
+        for name, d in each.items()
     }
 
 

@@ -30,31 +30,31 @@ def more_windows(checkpoint, windows, plan):
 
 def spectral_laws(run, fine, plan):
     """({name: law}, {span: what was said}): laws from the measured spectra of the best spans of stage 2."""
-    laws, said = {}, {}
+    laws, answers = {}, {}
     for a, b in best_spans(loops_of(fine), plan["tuned_spans"]):
         answer = run.tuned((a, b))
         span = f"layers {a} to {b - 1}"
-        said[span] = answer["said"]
+        answers[span] = answer["said"]
         for name, row in zip(("least recall", "tuned"), answer["laws"], strict=False):
             laws[f"{name}, {span}"] = Law(a, b, plan["tuned_passes"], *row)
-    return laws, said
+    return laws, answers
 
 
 def after(run, laws):
     """What the plan asks for behind the choice of `laws`, as plain numbers; its own intervals are joint."""
-    spectral, said = spectral_laws(run, run.fine(run.coarse()), run.plan["after"])
+    spectral, answers = spectral_laws(run, run.fine(run.coarse()), run.plan["after"])
     loop, alike, single = (laws[name] for name in ("loop", "scaled alike", "best single"))
-    held = run.changes("held_out", spectral.values()) if spectral else {}
-    mixed = run.changes(SHUFFLED, [loop])
+    held_out = run.changes("held_out", spectral.values()) if spectral else {}
+    shuffled_changes = run.changes(SHUFFLED, [loop])
     second = run.changes(SECOND, [loop, alike, single])
-    each = {f"{name} - network": held[law] for name, law in spectral.items()} | {
-        "shuffled: loop - network": mixed[loop],
+    each = {f"{name} - network": held_out[law] for name, law in spectral.items()} | {
+        "shuffled: loop - network": shuffled_changes[loop],
         "second text: loop - network": second[loop],
         "second text: loop - scaled alike": second[loop] - second[alike],
         "second text: best single - network": second[single],
     }
     return {
         "laws": {name: list(law) for name, law in spectral.items()},
-        "spectra": said,
+        "spectra": answers,
         "comparisons": joint(each),
     }

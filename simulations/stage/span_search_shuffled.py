@@ -16,11 +16,11 @@ def beside(run, result, ordered):
 
     `run` and `result` are the search on shuffled windows, `ordered` is what the scene wrote about the search in order.
     """
-    named = ordered["laws"] | ordered["after"]["laws"]
-    laws = {name: Law(*named[name]) for name in run.plan["beside"]["laws"]}
-    mixed = run.changes("held_out", laws.values())
-    each = {f"{name}: in order - shuffled": held_of(ordered, name) - mixed[law] for name, law in laws.items()}
-    each |= {f"{name}: shuffled": mixed[law] for name, law in laws.items()}
+    named_laws = ordered["laws"] | ordered["after"]["laws"]
+    laws = {name: Law(*named_laws[name]) for name in run.plan["beside"]["laws"]}
+    changes = run.changes("held_out", laws.values())
+    each = {f"{name}: in order - shuffled": held_of(ordered, name) - changes[law] for name, law in laws.items()}
+    each |= {f"{name}: shuffled": changes[law] for name, law in laws.items()}
     return {"stage 1": stage_1(result["stages"]["coarse"], ordered["stages"]["coarse"]), "comparisons": joint(each)}
 
 
@@ -31,23 +31,23 @@ def held_of(ordered, name):
     return np.array(ordered["after"]["comparisons"][f"{name} - network"]["values"])
 
 
-def stage_1(mixed, ordered):
+def stage_1(permuted, ordered):
     """Of loops and single scalings: how many there are, how many lie below 0 on each text and on both, their ranks.
 
     >>> rows = [[0, 1, 2, 0.5, 0, 0, 0, -1.0], [1, 2, 2, 0.5, 0, 0, 0, 1.0], [0, 1, 1, 1.1, 0, 0, 0, 1.0]]
     >>> stage_1(rows, rows)["loops"]
     {'laws': 2, 'below': 1, 'below in order': 1, 'below on both': 1, 'spearman': 1.0}
     """
-    before, after = ({Law(*row[:7]): float(np.mean(row[7:])) for row in rows} for rows in (ordered, mixed))
-    kinds = {"loops": [law for law in after if law.passes > 1], "singles": [law for law in after if law.passes == 1]}
+    reference, means = ({Law(*row[:7]): float(np.mean(row[7:])) for row in rows} for rows in (ordered, permuted))
+    kinds = {"loops": [law for law in means if law.passes > 1], "singles": [law for law in means if law.passes == 1]}
     return {
         kind: {
             "laws": len(laws),
-            "below": sum(after[law] < 0 for law in laws),
-            "below in order": sum(before[law] < 0 for law in laws),
-            "below on both": sum(after[law] < 0 and before[law] < 0 for law in laws),
+            "below": sum(means[law] < 0 for law in laws),
+            "below in order": sum(reference[law] < 0 for law in laws),
+            "below on both": sum(means[law] < 0 and reference[law] < 0 for law in laws),
             "spearman": round(
-                float(spearmanr([before[law] for law in laws], [after[law] for law in laws]).statistic), 12
+                float(spearmanr([reference[law] for law in laws], [means[law] for law in laws]).statistic), 12
             ),
         }
         for kind, laws in kinds.items()

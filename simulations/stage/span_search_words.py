@@ -40,7 +40,7 @@ def verdict(result):
         f"{name}: {row['mean']:+.4f} ± {row['half']:.4f}, documents {row['documents']}"
         for name, row in (rows | behind["comparisons"]).items()
     ]
-    lines += [f"spectrum of {span}: {what}" for span, what in behind["spectra"].items()]
+    lines += [f"spectrum of {span}: {spectrum}" for span, spectrum in behind["spectra"].items()]
     lines += beside_lines(result["beside"]) if "beside" in result else []
     last = result["steps"]["close"]
     chance = result["chance"]

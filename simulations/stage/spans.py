@@ -120,11 +120,11 @@ class Streams:
         with torch.inference_mode():
             update = self.inputs[b] if b < len(self.inputs) else self.run(start, a, b)
             for _, alike in groupby(sorted(laws), key=lambda law: law._replace(passes=0)):
-                wanted = {law.passes: law for law in alike}
-                loop = Passes(PID(*next(iter(wanted.values()))[3:6]), recall=next(iter(wanted.values())).recall)
+                law_at = {law.passes: law for law in alike}
+                loop = Passes(PID(*next(iter(law_at.values()))[3:6]), recall=next(iter(law_at.values())).recall)
                 h, state = start, loop.init(start)
-                for k in range(1, max(wanted) + 1):
+                for k in range(1, max(law_at) + 1):
                     h, _, _, state = loop.step(h, update if k == 1 else self.run(h, a, b), state)
-                    if k in wanted:
-                        losses[wanted[k]] = self.readout(h, b)
+                    if k in law_at:
+                        losses[law_at[k]] = self.readout(h, b)
         return losses

@@ -82,8 +82,8 @@ def wilson(hits, n):
     """
     hits, n = int(hits), int(n)
     p, z = hits / n, float(ndtri(0.975))
-    whole = 2 * (n + z**2)
-    center, half = (2 * n * p + z**2) / whole, z / whole * math.sqrt(4 * n * p * (1 - p) + z**2)
+    denominator = 2 * (n + z**2)
+    center, half = (2 * n * p + z**2) / denominator, z / denominator * math.sqrt(4 * n * p * (1 - p) + z**2)
     return {
         "share": p,
         "low": 0.0 if hits == 0 else center - half,
@@ -107,9 +107,9 @@ def max_t(values, draws=4000, seed=0):
     values, rng = np.asarray(values, dtype=float), np.random.default_rng(seed)
     mean, error = values.mean(0), standard_errors(values)
     largest = np.empty(0)
-    for done in range(0, draws, _AT_ONCE):
-        again = values[rng.integers(len(values), size=(min(_AT_ONCE, draws - done), len(values)))]
-        off = np.abs(again.mean(1) - mean) / standard_errors(again, axis=1)
+    for count in range(0, draws, _AT_ONCE):
+        samples = values[rng.integers(len(values), size=(min(_AT_ONCE, draws - count), len(values)))]
+        off = np.abs(samples.mean(1) - mean) / standard_errors(samples, axis=1)
         largest = np.append(largest, off.reshape(len(off), -1).max(1))
     half = np.quantile(largest, 0.95) * error
     ends = {"mean": mean, "low": mean - half, "high": mean + half}
@@ -144,26 +144,26 @@ def standard_errors(values, axis=0):
     return values.std(axis, ddof=1) / math.sqrt(values.shape[axis])
 
 
-def recomputed(stored):
+def recomputed(fields):
     """(low, high) of a stored interval from what it carries; None where it carries nothing to compute it from."""
-    if "hits" in stored:
-        again = wilson(stored["hits"], stored["n"])
-    elif "cost" in stored and "signal" in stored:
-        again = spearman(stored["signal"], stored["cost"], stored["draws"])
-    elif "draws" in stored and "values" in stored:
-        again = max_t(stored["values"], stored["draws"], stored["seed"])
-    elif "counts" in stored and "right" in stored:  # of a forecast: right and false alarms, right silences, missed
-        right = stored["counts"][0] + stored["counts"][2]
-        ends = binomtest(right, stored["n"]).proportion_ci(method="exact")
+    if "hits" in fields:
+        result = wilson(fields["hits"], fields["n"])
+    elif "cost" in fields and "signal" in fields:
+        result = spearman(fields["signal"], fields["cost"], fields["draws"])
+    elif "draws" in fields and "values" in fields:
+        result = max_t(fields["values"], fields["draws"], fields["seed"])
+    elif "counts" in fields and "right" in fields:  # of a forecast: right and false alarms, right silences, missed
+        successes = fields["counts"][0] + fields["counts"][2]
+        ends = binomtest(successes, fields["n"]).proportion_ci(method="exact")
         return float(ends.low), float(ends.high)
-    elif isinstance(stored.get("values"), list) and isinstance(stored.get("documents"), list):
-        again = clustered(stored["values"], stored["documents"])
-    elif isinstance(stored.get("values"), list):
-        values = np.array([row for row in np.array(stored["values"], dtype=float) if np.all(np.isfinite(row))])
-        again = interval(values, stored.get("comparisons", 1)) if len(values) else {"low": math.nan, "high": math.nan}
+    elif isinstance(fields.get("values"), list) and isinstance(fields.get("documents"), list):
+        result = clustered(fields["values"], fields["documents"])
+    elif isinstance(fields.get("values"), list):
+        values = np.array([row for row in np.array(fields["values"], dtype=float) if np.all(np.isfinite(row))])
+        result = interval(values, fields.get("comparisons", 1)) if len(values) else {"low": math.nan, "high": math.nan}
     else:
         return None
-    return again["low"], again["high"]
+    return result["low"], result["high"]
 
 
 def stored_intervals(numbers, place=""):

@@ -47,8 +47,8 @@ def laws_for(plant):
     loop, laws = Loop(FixedAttention(np.zeros((1, 1))), skip=1.0, feedback=1.0), {}
     for terms in TERMS:
         settling = min(SPEC.settling, len(plant.alpha))
-        rest = None if terms == "P" else SPEC.steady_state_error
-        spec = Spec(settling=settling, overshoot=SPEC.overshoot, steady_state_error=rest)
+        steady_state = None if terms == "P" else SPEC.steady_state_error
+        spec = Spec(settling=settling, overshoot=SPEC.overshoot, steady_state_error=steady_state)
         try:
             laws[terms] = tune(loop, plant.alpha - 1.0, spec, terms=terms, curve=False).controller
         except InfeasibleError as error:
@@ -61,24 +61,24 @@ def path_of(plant):
     return plant.output + RAISE * plant.spread * np.linspace(0, 1, len(plant.output))
 
 
-def early(plant, laws, pushed):
+def early(plant, laws, push):
     """What is done from the first layer on: (laws led to the end at once, laws led along the path)."""
     led, first = feedforward(plant, path_of(plant)), np.eye(len(plant.alpha))[0]
-    at_once = {"push once": pushed(first), "push": pushed(1.0)}
+    at_once = {"push once": push(first), "push": push(1.0)}
     at_once |= {f"{terms}, at once": Law(controller) for terms, controller in laws.items()}
     along = {"PI, path": Law(laws["PI"])} if "PI" in laws else {}
     along |= {"led, path": Law(push=led)}
     return at_once, along | {f"{terms} led, path": Law(controller, push=led) for terms, controller in laws.items()}
 
 
-def late(plant, laws, pushed):
+def late(plant, laws, push):
     """What is done in the last layers alone, as `early`."""
     led = feedforward(plant, path_of(plant))
     along = {"led, late path": Law(push=led)}
     along |= {
         f"{terms} led, late path": Law(controller, push=led) for terms, controller in laws.items() if terms != "PID"
     }
-    return {"push, late": pushed(1.0)}, along
+    return {"push, late": push(1.0)}, along
 
 
 def steer(checkpoint, name, direction, start, windows, calibration):
@@ -116,14 +116,14 @@ def _figures(run, law, start):
 
 def steering(checkpoint, dictionary, stream, size):
     """Features drawn at random among those that are neither rare nor everywhere."""
-    held = stream.held_out(2 * size["windows"])
-    calibration, windows = held[::2], held[1::2]  # in turn, so that both come from the same scenes
-    frequency = measures.quality(dictionary, observed(stream, held, "state").flatten(0, 1)).frequency
+    held_windows = stream.held_out(2 * size["windows"])
+    calibration, windows = held_windows[::2], held_windows[1::2]  # in turn, so that both come from the same scenes
+    frequency = measures.quality(dictionary, observed(stream, held_windows, "state").flatten(0, 1)).frequency
     rng = np.random.default_rng(0)
-    chosen = rng.permutation(np.flatnonzero((frequency > 0.005) & (frequency < 0.05)))[: size["steered"]]
+    features = rng.permutation(np.flatnonzero((frequency > 0.005) & (frequency < 0.05)))[: size["steered"]]
     return [
         steer(checkpoint, f"feature {i}", dictionary.decoder[i].numpy(), stream.layer, windows, calibration)
-        for i in chosen
+        for i in features
     ]
 
 
@@ -133,13 +133,13 @@ def table(results):
     for law in _laws(results):
         runs = [result["laws"][law] for result in results if law in result["laws"]]
         settled = [float(run["settling"]) for run in runs]
-        there = [layers for layers in settled if math.isfinite(layers)]
-        after = f", after {np.median(there):g} layers" if there else ""
+        settlings = [layers for layers in settled if math.isfinite(layers)]
+        settling_words = f", after {np.median(settlings):g} layers" if settlings else ""
         rows.append(
             (
                 law, str(runs[0]["start"]),
                 _mean_and_worst([abs(run["error"]) for run in runs]), f"{np.mean([run['miss'] for run in runs]):.0%}",
-                f"{max(run['overshoot'] for run in runs):.0%}", f"{len(there)} of {len(runs)}{after}",
+                f"{max(run['overshoot'] for run in runs):.0%}", f"{len(settlings)} of {len(runs)}{settling_words}",
                 f"{np.mean([run['loss'] for run in runs]):+.3f}", _above(results, law),
             )
         )  # fmt: skip
@@ -174,8 +174,8 @@ def tiny_network(folder):
     import tokenizers
     import transformers
 
-    known = {f"w{i}": i for i in range(40)} | {"?": 40}
-    words = tokenizers.Tokenizer(tokenizers.models.WordLevel(known, unk_token="?"))
+    vocabulary = {f"w{i}": i for i in range(40)} | {"?": 40}
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="?"))
     words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     config = transformers.LlamaConfig(
         vocab_size=41, hidden_size=32, num_hidden_layers=10, num_attention_heads=2, intermediate_size=48

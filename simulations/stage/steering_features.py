@@ -48,11 +48,11 @@ def parted(text, folder, size):
     """(texts for calibration, texts for judgement, file with all other lines) of a text with one document a line."""
     lines = [line.strip() for line in Path(text).read_text(encoding="utf-8").split("\n") if line.strip()]
     long = [k for k, line in enumerate(lines) if len(line) >= size.characters]
-    picked = [long[i] for i in np.linspace(0, len(long) - 1, size.documents).astype(int)]
-    rest = folder / "dictionary_text.txt"
-    with atomic(rest) as path:
-        path.write_text("\n".join(line for k, line in enumerate(lines) if k not in picked) + "\n", encoding="utf-8")
-    return [lines[k] for k in picked[::2]], [lines[k] for k in picked[1::2]], rest
+    indices = [long[i] for i in np.linspace(0, len(long) - 1, size.documents).astype(int)]
+    rest_file = folder / "dictionary_text.txt"
+    with atomic(rest_file) as path:
+        path.write_text("\n".join(line for k, line in enumerate(lines) if k not in indices) + "\n", encoding="utf-8")
+    return [lines[k] for k in indices[::2]], [lines[k] for k in indices[1::2]], rest_file
 
 
 def directions(checkpoint, text, layer, size, folder, facts):
@@ -61,8 +61,8 @@ def directions(checkpoint, text, layer, size, folder, facts):
     settings = Settings(size.features, size.k, blocks=size.blocks, dead_after=8000, seed=0, start="unit")
     state = folder / f"{facts['network']}.safetensors"
     dictionary, _ = train(lambda block: source.block(block)["state"], settings, state=state, facts=facts)
-    held = observed(source, source.held_out(size.held), "state").flatten(0, 1)
-    frequency = measures.quality(dictionary, held).frequency
+    held_states = observed(source, source.held_out(size.held), "state").flatten(0, 1)
+    frequency = measures.quality(dictionary, held_states).frequency
     order = np.random.default_rng(0).permutation(np.flatnonzero((frequency > 0.005) & (frequency < 0.05)))
     return [(int(i), dictionary.decoder[i].numpy()) for i in order[: size.steered]]
 
@@ -88,8 +88,8 @@ def clamps(checkpoint, direction, path, depths):
         new = clamped(first(output), len(layers))
         return (new, *output[1:]) if isinstance(output, tuple) else new
 
-    inner = [(layers[depth], before(depth), True) for depth in depths if depth < len(layers)]
-    return inner + [(layers[-1], behind, False)] * (len(layers) in depths)
+    inside = [(layers[depth], before(depth), True) for depth in depths if depth < len(layers)]
+    return inside + [(layers[-1], behind, False)] * (len(layers) in depths)
 
 
 def laws_of(checkpoint, direction, ids, layer, late):
@@ -109,22 +109,22 @@ def laws_of(checkpoint, direction, ids, layer, late):
         "clamp, late path": (Law(), end_path, late, range(late + 1, depth)),
         "clamp of the output": (Law(), path, layer, (depth,)),
     }
-    refused, early, last = {}, laws_for(plant), laws_for(end)
+    refusals, early, last = {}, laws_for(plant), laws_for(end)
     loops = (
         ("P led, path", early["P"], plant, path, layer), ("PI led, path", early["PI"], plant, path, layer),
         ("P led, late path", last["P"], end, end_path, late),
     )  # fmt: skip
-    for name, controller, measured, along, start in loops:
+    for name, controller, closed_loop, along, start in loops:
         if isinstance(controller, str):
-            refused[name] = controller
+            refusals[name] = controller
         else:
-            laws[name] = (Law(controller, push=feedforward(measured, along)), along, start, ())
-    return laws, refused
+            laws[name] = (Law(controller, push=feedforward(closed_loop, along)), along, start, ())
+    return laws, refusals
 
 
 def one(checkpoint, direction, calibration, judged, layer, late):
     """{law: mean error, miss and loss, both also of each document} of one feature."""
-    laws, refused = laws_of(checkpoint, direction, calibration, layer, late)
+    laws, refusals = laws_of(checkpoint, direction, calibration, layer, late)
     ends, losses = {}, {}
     for name in (name for name in LAWS if name in laws):
         law, path, start, depths = laws[name]
@@ -147,23 +147,23 @@ def one(checkpoint, direction, calibration, judged, layer, late):
             "loss": float(more.mean()),
             "losses": more.tolist(),
         }
-    return {"laws": rows, "refused": refused, "way": float(way)}
+    return {"laws": rows, "refused": refusals, "way": float(way)}
 
 
 def measured(checkpoint, name, text, size, plan, folder):
     """[{feature, laws, what ran it}] of a network, kept in files; those that are there are not run again."""
     where = size.networks[name]
-    calibration, judged, rest = parted(text, folder, size)
+    calibration, judged, rest_file = parted(text, folder, size)
     calibration, judged = (
         np.array([window(checkpoint, t, size.tokens) for t in part]) for part in (calibration, judged)
     )
     facts, rows = {"network": name, "plan": plan}, []
-    for number, direction in directions(checkpoint, rest, where["layer"], size, folder, facts):
+    for number, direction in directions(checkpoint, rest_file, where["layer"], size, folder, facts):
         file = folder / f"{name}-{number}.json"
         if not file.exists() or (row := read_json(file))["plan"] != plan:
-            begun = time.process_time()
+            start = time.process_time()
             figures = one(checkpoint, direction, calibration, judged, **where)
-            seconds = round(time.process_time() - begun, 1)
+            seconds = round(time.process_time() - start, 1)
             row = {"feature": number, "plan": plan, "run": provenance(plan), "cpu_seconds": seconds, **figures}
             with atomic(file) as path:
                 path.write_text(json.dumps(row), encoding="utf-8")
@@ -180,37 +180,37 @@ def summary(rows, networks):
         if len(figures) > 1:
             laws[name] = {key: interval([figure[key] for figure in figures]) for key in ("error", "miss", "loss")}
     planned = paired(rows, COMPARISONS, len(COMPARISONS) * networks)
-    refused = [law for row in rows for law in row["refused"]]
+    refusals = [law for row in rows for law in row["refused"]]
     return {
         "laws": laws,
         "comparisons": planned,
         "unplanned": paired(rows, UNPLANNED, 1),
         "by document": by_document(rows),
         "features": [row["feature"] for row in rows],
-        "refused": {law: refused.count(law) for law in dict.fromkeys(refused)},
+        "refused": {law: refusals.count(law) for law in dict.fromkeys(refusals)},
     }
 
 
 def paired(rows, comparisons, together):
     """[{figure, law, against, interval of the difference by feature, 95 % for so many together}]."""
     results = []
-    for key, law, other in comparisons:
-        pairs = [(row["laws"][law][key], row["laws"][other][key]) for row in rows if {law, other} <= {*row["laws"]}]
+    for key, law, against in comparisons:
+        pairs = [(row["laws"][law][key], row["laws"][against][key]) for row in rows if {law, against} <= {*row["laws"]}]
         if len(pairs) > 1:
             ends = interval([a - b for a, b in pairs], together)
-            results.append({"figure": key, "law": law, "against": other, **ends})
+            results.append({"figure": key, "law": law, "against": against, **ends})
     return results
 
 
 def by_document(rows):
     """The planned differences over documents, each the mean of the features; asked afterwards, alone at 95 %."""
     results = []
-    for key, law, other in COMPARISONS:
+    for key, law, against in COMPARISONS:
         each = {"miss": "misses", "loss": "losses"}[key]
-        both = [row["laws"] for row in rows if {law, other} <= {*row["laws"]} and each in row["laws"][law]]
+        both = [row["laws"] for row in rows if {law, against} <= {*row["laws"]} and each in row["laws"][law]]
         if both:  # an earlier run kept the features alone
-            gaps = np.mean([np.subtract(laws[law][each], laws[other][each]) for laws in both], axis=0)
-            results.append({"figure": key, "law": law, "against": other, **interval(gaps)})
+            gaps = np.mean([np.subtract(laws[law][each], laws[against][each]) for laws in both], axis=0)
+            results.append({"figure": key, "law": law, "against": against, **interval(gaps)})
     return results
 
 
@@ -222,12 +222,12 @@ def decided(networks, planned):
             sign = -1 if row["high"] < 0 else 1 if row["low"] > 0 else 0
             signs.setdefault((row["figure"], row["law"], row["against"]), []).append(sign)
 
-    def all_of(key, word, other):
+    def all_of(key, word, reverse):
         """The word where every network is below 0, the other one where every network is above."""
-        own = signs.get(key, [])
-        if len(own) < planned:
+        network_signs = signs.get(key, [])
+        if len(network_signs) < planned:
             return "undecided"
-        return word if max(own) < 0 else other if min(own) > 0 else "undecided"
+        return word if max(network_signs) < 0 else reverse if min(network_signs) > 0 else "undecided"
 
     def clamp(law, against):
         pairs = list(zip(*(signs.get((figure, law, against), []) for figure in ("miss", "loss")), strict=True))

@@ -242,11 +242,11 @@ def _small(cls: Any) -> Any:
     nested = {**(getattr(cls, "sub_configs_defaults", None) or {}), **(getattr(cls, "sub_configs", None) or {})}
     usual = vars(cls()) if transformers.AutoConfig in nested.values() else {}
     for name, part in nested.items():
-        inner = part if isinstance(part, type) else CONFIG_MAPPING.get(getattr(part, "model_type", None), None)
-        if inner is transformers.AutoConfig:  # any may stand there: the one that does by default
-            inner = type(usual[name]) if isinstance(usual.get(name), transformers.PretrainedConfig) else None
-        if inner is not None:
-            options[name] = _small(inner)
+        config_class = part if isinstance(part, type) else CONFIG_MAPPING.get(getattr(part, "model_type", None), None)
+        if config_class is transformers.AutoConfig:  # any may stand there: the one that does by default
+            config_class = type(usual[name]) if isinstance(usual.get(name), transformers.PretrainedConfig) else None
+        if config_class is not None:
+            options[name] = _small(config_class)
     return cls(**{**options, **OVERRIDES.get(cls.model_type, {})})
 
 
@@ -258,7 +258,7 @@ def _shrunk(cls: Any) -> dict[str, Any]:
     for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
         value = field.default_factory() if callable(field.default_factory) else field.default
         value = None if value is dataclasses.MISSING else value
-        now = vars(usual).get(field.name, value)  # asked for it, a configuration with values per layer raises
+        usual_value = vars(usual).get(field.name, value)  # asked for it, a configuration with values per layer raises
         if isinstance(value, bool | str):
             continue
         small = SIZE_OF.get(field.name)
@@ -266,17 +266,22 @@ def _shrunk(cls: Any) -> dict[str, Any]:
             options[field.name] = small if value > small or field.name in _HEAD_COUNTS else value
         elif field.name.endswith(("_token_id", "_index")) and isinstance(value, int) and value >= WORDS:
             options[field.name] = _IDS.get(field.name, 100 + len(options) % 20)
-        elif isinstance(now, dict) and "mrope_section" in now:  # time, height and width share the pairs of a head
+        elif (
+            isinstance(usual_value, dict) and "mrope_section" in usual_value
+        ):  # time, height and width share the pairs of a head
             pairs = (
-                int(options.get("qk_rope_head_dim", SIZE_OF["head_dim"]) * now.get("partial_rotary_factor", 1.0)) // 2
+                int(
+                    options.get("qk_rope_head_dim", SIZE_OF["head_dim"]) * usual_value.get("partial_rotary_factor", 1.0)
+                )
+                // 2
             )
-            options[field.name] = {**now, "mrope_section": [pairs - 2 * (pairs // 3), pairs // 3, pairs // 3]}
+            options[field.name] = {**usual_value, "mrope_section": [pairs - 2 * (pairs // 3), pairs // 3, pairs // 3]}
         elif field.name == "eos_token_id" and isinstance(value, list | tuple):
             options[field.name] = 2
-        elif isinstance(now, list | tuple) and depth and len(now) == depth > LAYERS:
-            by_kind = value is None and len(set(map(str, now))) > 1 and "layer" in field.name
+        elif isinstance(usual_value, list | tuple) and depth and len(usual_value) == depth > LAYERS:
+            by_kind = value is None and len(set(map(str, usual_value))) > 1 and "layer" in field.name
             if value is not None or by_kind:
-                options[field.name] = type(now)(_shortened(list(now)))
+                options[field.name] = type(usual_value)(_shortened(list(usual_value)))
     return options
 
 
@@ -299,22 +304,22 @@ def running(task: str, kind: str, name: str) -> tuple[Any, dict[str, Any]]:
     """(network, inputs) of a type, which run together."""
     try:
         model = network(task, kind, name)
-        given = inputs(task, kind, model)
+        batch = inputs(task, kind, model)
         with torch.no_grad():
-            model(**given)
+            model(**batch)
     except Exception as error:  # whatever transformers raises
         raise DoesNotRun(" ".join(str(error).split()).split(". ")[0][:200]) from error
-    return model, given
+    return model, batch
 
 
 def row_of(task: str, kind: str, name: str, outcome: Callable[[Any, dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
     """A row of a census: `outcome` of the network and its inputs, or why the type does not run."""
     head = {"task": task, "type": kind}
     try:
-        model, given = running(task, kind, name)
+        model, batch = running(task, kind, name)
     except DoesNotRun as error:
         return {**head, "outcome": "does not run", "reason": str(error)}
-    return {**head, **outcome(model, given)}
+    return {**head, **outcome(model, batch)}
 
 
 def begun(judge: Callable[[str, str, str], dict[str, Any]]) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:

@@ -49,21 +49,21 @@ def first(model, images):
     return _packed(x, state), state.reference
 
 
-def step(block, reference, s, point=None, held=()):
-    """One block on its state, the parts named in `held` being those of the operating point `point`."""
-    if not held:
+def step(block, reference, s, point=None, parts=()):
+    """One block on its state, where the `parts` that are named are those of the operating point `point`."""
+    if not parts:
         return _packed(*block(s[0], _memory(block, reference, s)))
     if block.placement != "pre" or block.parallel:
         raise InputError("parts can be held in blocks of pre-norm attention and MLP in sequence only")
     attention, v = block.attn, values(block, s[0])
-    weights = attention_matrices(block, point[0] if "weights" in held else s[0])
+    weights = attention_matrices(block, point[0] if "weights" in parts else s[0])
     u, state = control_values(attention.tracking, v, _memory(block, reference, s))
-    if "control" in held:
+    if "control" in parts:
         u, _ = control_values(attention.tracking, values(block, point[0]), _memory(block, reference, point))
     y = (weights @ v.transpose(-2, -3)).transpose(-2, -3)
-    mixed = block.stream.compare(s[0], attention.proj((y if u is None else y + u).flatten(-2)))
-    at = step_mixed(block, reference, point) if "mlp" in held else mixed
-    return _packed(mixed + block.mlp(block.norm2(at)), state)
+    stream = block.stream.compare(s[0], attention.proj((y if u is None else y + u).flatten(-2)))
+    at = step_mixed(block, reference, point) if "mlp" in parts else stream
+    return _packed(stream + block.mlp(block.norm2(at)), state)
 
 
 def step_mixed(block, reference, s):
@@ -87,8 +87,8 @@ def _packed(x, state):
 
 def push(f, point, change):
     """J change, J the Jacobian of f at the point."""
-    moved = jacobian_operator(f, point) @ change.numpy().ravel()
-    return torch.as_tensor(moved).reshape(f(point).shape)
+    product = jacobian_operator(f, point) @ change.numpy().ravel()
+    return torch.as_tensor(product).reshape(f(point).shape)
 
 
 def run(blocks, reference, s):
@@ -99,12 +99,12 @@ def run(blocks, reference, s):
     return states
 
 
-def linear_run(blocks, reference, states, change, held=(), memory=True):
+def linear_run(blocks, reference, states, change, parts=(), memory=True):
     """ds_1, ds_2, ... by the Jacobians at `states`; without memory only x is carried on."""
     changes = [change]
     for block, point in zip(blocks, states, strict=False):
-        before = changes[-1] if memory else torch.cat([changes[-1][:1], torch.zeros_like(changes[-1][1:])])
-        changes.append(push(lambda s, b=block, p=point: step(b, reference, s, p, held), point, before))
+        source = changes[-1] if memory else torch.cat([changes[-1][:1], torch.zeros_like(changes[-1][1:])])
+        changes.append(push(lambda s, b=block, p=point: step(b, reference, s, p, parts), point, source))
     return changes
 
 
@@ -134,8 +134,8 @@ def log_growth(changes):
 def direction_of(s, generator):
     """A random direction of x as long as x, image by image; the memory is not pushed."""
     draw = torch.randn(s[0].shape, generator=generator, dtype=s.dtype)
-    scaled = draw * (size_of(s[0]) / size_of(draw))[:, None, None]
-    return torch.cat([scaled[None], torch.zeros_like(s[1:])])
+    change = draw * (size_of(s[0]) / size_of(draw))[:, None, None]
+    return torch.cat([change[None], torch.zeros_like(s[1:])])
 
 
 def one_direction(blocks, reference, states, matrices, change):
@@ -144,21 +144,29 @@ def one_direction(blocks, reference, states, matrices, change):
     forgetful = linear_run(blocks, reference, states, change, memory=False)
     errors = {}
     for a in AMPLITUDES:
-        done = run(blocks, reference, states[0] + a * change)[-1][0] - states[-1][0]
-        errors[f"{a:g}"] = (size_of(done - a * predicted[-1][0]) / size_of(done)).tolist()
+        deviation = run(blocks, reference, states[0] + a * change)[-1][0] - states[-1][0]
+        errors[f"{a:g}"] = (size_of(deviation - a * predicted[-1][0]) / size_of(deviation)).tolist()
         if a == AMPLITUDES[0]:
-            errors["without memory"] = (size_of(done - a * forgetful[-1][0]) / size_of(done)).tolist()
-    own = [push(lambda x, b=b: values(b, x), s[0], c[0]) for b, s, c in zip(blocks, states, predicted, strict=False)]
+            errors["without memory"] = (size_of(deviation - a * forgetful[-1][0]) / size_of(deviation)).tolist()
+    value_growth = [
+        push(lambda x, b=b: values(b, x), s[0], c[0]) for b, s, c in zip(blocks, states, predicted, strict=False)
+    ]
     frozen = [matrices[0]] * len(matrices)
-    growth = dict(zip(CHAINS, (own, chain(blocks, matrices, own[0]), chain(blocks, frozen, own[0])), strict=True))
+    growth = dict(
+        zip(
+            CHAINS,
+            (value_growth, chain(blocks, matrices, value_growth[0]), chain(blocks, frozen, value_growth[0])),
+            strict=True,
+        )
+    )
     growth["stream"] = [c[0] for c in predicted]
-    held = {
+    growths = {
         name: log_growth([c[0] for c in linear_run(blocks, reference, states, change, parts)])[-1].tolist()
         for name, parts in HELD.items()
         if parts
     }
-    held["nothing"] = log_growth(growth["stream"])[-1].tolist()
-    return errors, {name: log_growth(changes) for name, changes in growth.items()}, held
+    growths["nothing"] = log_growth(growth["stream"])[-1].tolist()
+    return errors, {name: log_growth(changes) for name, changes in growth.items()}, growths
 
 
 def modes_of(model, matrices):
@@ -181,12 +189,12 @@ def measure(model, images, size, seed):
     results = [one_direction(blocks, reference, states, matrices, change) for change in changes]
     errors = {a: np.concatenate([e[a] for e, _, _ in results]) for a in results[0][0]}
     growth = {name: np.mean([g[name] for _, g, _ in results], 0) for name in results[0][1]}
-    held = {name: np.mean([h[name] for _, _, h in results], 0) for name in HELD}
+    growths = {name: np.mean([h[name] for _, _, h in results], 0) for name in HELD}
     return {
         "error": {a: {"median": float(np.median(e)), "p95": float(np.quantile(e, 0.95))} for a, e in errors.items()},
         "growth": {name: g.mean(1).tolist() for name, g in growth.items()},
         "over_images": {name: interval(g[-1]) for name, g in growth.items()},
-        "held": {name: float(h.mean()) for name, h in held.items()},
+        "held": {name: float(h.mean()) for name, h in growths.items()},
         "modes": modes_of(model, matrices),
     }
 
@@ -212,9 +220,9 @@ def _found(folder):
     for arm in ARMS:
         for path in sorted(folder.glob(f"runs/digits_{arm}_[0-9]*.json")):
             settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
-            own = {name: settings[name] for name in RunSettings.__dataclass_fields__ if name in settings}
-            rows.append((arm, own["seed"], RunSettings(**own), folder / "weights" / f"{path.stem}.safetensors"))
-    complete = {s for _, s, _, _ in rows if sum(s == other for _, other, _, _ in rows) == len(ARMS)}
+            fields = {name: settings[name] for name in RunSettings.__dataclass_fields__ if name in settings}
+            rows.append((arm, fields["seed"], RunSettings(**fields), folder / "weights" / f"{path.stem}.safetensors"))
+    complete = {s for _, s, _, _ in rows if sum(s == run_seed for _, run_seed, _, _ in rows) == len(ARMS)}
     if not complete:
         raise InputError(
             f"{folder}: no seed with trained digits networks of all of {', '.join(ARMS)}; "

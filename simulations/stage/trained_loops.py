@@ -81,26 +81,26 @@ def kept_name(result):
 
 def by_name(results):
     """{name: comparison}; an InputError where a task is given twice with the same seeds."""
-    named = {name_of(result): result for result in results}
-    if len(named) < len(results):
+    results_of = {name_of(result): result for result in results}
+    if len(results_of) < len(results):
         raise InputError(f"a comparison is given twice: {', '.join(name_of(result) for result in results)}")
-    return named
+    return results_of
 
 
 def without_curves(result):
     """What is kept among the results: everything that the claims follow from."""
     task, seeds = result["plan"]["data"], result["plan"]["seeds"]
     of = f"`ctrlattn train loops --task {task}`, seeds {', '.join(map(str, seeds))}"
-    said = f"do not edit: comparison.json of {of}, without its curves; plan and forecasts carry their SHA-256"
-    return {"generated": said, **{key: value for key, value in result.items() if key != "curves"}}
+    notice = f"do not edit: comparison.json of {of}, without its curves; plan and forecasts carry their SHA-256"
+    return {"generated": notice, **{key: value for key, value in result.items() if key != "curves"}}
 
 
 def verdict(results):
     """All lines of all comparisons; where there are several, each line says of which it is."""
     lines = []
     for name, result in results.items():
-        own = [*claim_lines(result), *forecast_lines(result), *rescue_lines(result)]
-        lines += own if len(results) == 1 else [f"{line} ({name})" for line in own]
+        result_lines = [*claim_lines(result), *forecast_lines(result), *rescue_lines(result)]
+        lines += result_lines if len(results) == 1 else [f"{line} ({name})" for line in result_lines]
     return lines
 
 
@@ -112,8 +112,8 @@ def words_of(test):
     """
     if test["holds"]:
         return "holds"
-    other = test["high"] < 0 if test["direction"] == "greater" else test["low"] > 0
-    return "does NOT hold" if test["direction"] != "two-sided" and other else "undecided"
+    opposite = test["high"] < 0 if test["direction"] == "greater" else test["low"] > 0
+    return "does NOT hold" if test["direction"] != "two-sided" and opposite else "undecided"
 
 
 def claim_lines(result):
@@ -139,8 +139,8 @@ def forecast_lines(result):
         for which in ("all", "last"):
             score = scores[which]
             if score["n"]:
-                hit, false, silent, missed = score["counts"]
-                counts = f"{hit} alarms right, {false} false, {silent} silent right, {missed} missed"
+                alarms, false, silent, missed = score["counts"]
+                counts = f"{alarms} alarms right, {false} false, {silent} silent right, {missed} missed"
                 share = f"{score['right']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
                 lines.append(f"forecast by {rule}, {which} marks, {counts}; share right: {share}")
     return lines

@@ -31,6 +31,6 @@ def of_several(results):
         ax.set_xlabel("Passes; the line is the number of training")
     for ax in axes[len(results) :]:
         ax.set_visible(False)
-    shown = [arm for arm in arms if arm in curves]
-    fig.legend([curves[arm] for arm in shown], map(escape, shown), loc="outside lower center", ncols=5)
+    names = [arm for arm in arms if arm in curves]
+    fig.legend([curves[arm] for arm in names], map(escape, names), loc="outside lower center", ncols=5)
     return fig

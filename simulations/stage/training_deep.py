@@ -65,8 +65,8 @@ def cell(scores):
     if set(counts) != {"learned"}:
         return ", ".join(f"{n} {status}" for status, n in counts.items())
     clean = scores["clean"]
-    spread = f" ({min(clean):.3f} to {max(clean):.3f})" if len(clean) > 1 else ""
-    return f"{sum(clean) / len(clean):.3f}{spread}"
+    extremes = f" ({min(clean):.3f} to {max(clean):.3f})" if len(clean) > 1 else ""
+    return f"{sum(clean) / len(clean):.3f}{extremes}"
 
 
 def verdict(comparisons):
@@ -78,14 +78,14 @@ def verdict(comparisons):
     ]
     ends = [status for comparison in bare for scores in comparison["arms"].values() for status in scores["status"]]
     deepest = max(comparison["settings"]["depth"] for comparison in comparisons)
-    held = [
+    deep = [
         comparison
         for comparison in comparisons
         if comparison not in bare and comparison["settings"]["depth"] == deepest
     ]
     runs = [
         (f"{arm}, {name_of(comparison['settings'])}, seed {seed}", status, clean)
-        for comparison in held
+        for comparison in deep
         for arm, scores in comparison["arms"].items()
         if arm != "softmax"
         for seed, status, clean in zip(comparison["seeds"], scores["status"], scores["clean"], strict=True)
@@ -111,8 +111,8 @@ def rate_of(settings):
 
 def name_of(settings):
     """Norm, scale and rate of a deep network in words."""
-    scaled = "scaled" if settings.get("depth_scaled") else "not scaled"
-    return f"norm {settings['norm']}, {scaled}, rate {rate_of(settings)}"
+    depth_scale = "scaled" if settings.get("depth_scaled") else "not scaled"
+    return f"norm {settings['norm']}, {depth_scale}, rate {rate_of(settings)}"
 
 
 def lines():
@@ -122,15 +122,15 @@ def lines():
     rows = [f"| depth | norm | output weights | rate | seeds | {' | '.join(arms)} |", "|---" * (5 + len(arms)) + "|"]
     for comparison in comparisons:
         settings = comparison["settings"]
-        scaled = "scaled by 1/√(2 depth)" if settings.get("depth_scaled") else "not scaled"
+        depth_scale = "scaled by 1/√(2 depth)" if settings.get("depth_scaled") else "not scaled"
         cells = [rate_of(settings), str(len(comparison["seeds"])), *map(cell, comparison["arms"].values())]
-        rows.append(f"| {settings['depth']} | {settings['norm']} | {scaled} | {' | '.join(cells)} |")
+        rows.append(f"| {settings['depth']} | {settings['norm']} | {depth_scale} | {' | '.join(cells)} |")
     seeds = sorted({seed for comparison in comparisons for seed in comparison["seeds"]})
-    said = (
+    introduction = (
         "The table gives the clean accuracy of `ctrlattn train digits --depth ... --norm ...`, as the mean over the "
         f"seeds from seed {seeds[0]} on (lowest to highest). So few seeds have no interval. The rate was chosen for "
         "softmax at depth 8 and not searched for these networks: that one fails says that it fails at this rate, and "
         "no claim about arms or depths follows. Chance is 0.1. An independent trial led to this expectation: without "
         f"norm and scaling every run fails, and with either of them controlled networks reach {AT_LEAST} at depth 48."
     )
-    return ["## Deep networks", "", fill(said, 120), "", *rows, "", *verdict(comparisons)]
+    return ["## Deep networks", "", fill(introduction, 120), "", *rows, "", *verdict(comparisons)]

@@ -30,20 +30,20 @@ def keep_also(folder):
 
 def other_lines():
     """The section on other data, with a part for each comparison that has been run."""
-    missing = ", ".join(f"{data} (`{plan_of(data).name}`)" for data, file in OTHER.items() if not file.exists())
-    waiting = f" Comparisons that are planned, but not run yet: {missing}." if missing else ""
-    said = ["## Other data", "", fill(" ".join(OTHER_HEAD.split()) + waiting, 120), ""]
+    planned_only = ", ".join(f"{data} (`{plan_of(data).name}`)" for data, file in OTHER.items() if not file.exists())
+    waiting = f" Comparisons that are planned, but not run yet: {planned_only}." if planned_only else ""
+    page_lines = ["## Other data", "", fill(" ".join(OTHER_HEAD.split()) + waiting, 120), ""]
     for data, file in ((data, file) for data, file in OTHER.items() if file.exists()):
         result = read_json(file)
         seeds, planned = (plan["seeds"] for plan in (result["plan"], tomllib.loads(plan_of(data).read_text("utf-8"))))
-        told = f"The seeds {', '.join(map(str, seeds))} were run, of {len(planned)} that were planned."
+        sentences = f"The seeds {', '.join(map(str, seeds))} were run, of {len(planned)} that were planned."
         if not result["tests"]:
-            told += " The tests of the plan need all of them and were not made."
+            sentences += " The tests of the plan need all of them and were not made."
         chance = [result["differences"]["softmax-again"][score] for score in shown(result)]
         outside = sum(row["low"] > 0 or row["high"] < 0 for row in chance)
-        told += f" Of the {len(chance)} intervals of softmax-again, {outside} exclude 0, by chance alone."
-        said += [f"### {data}", "", fill(f"{OTHER_SAID[data]} {told}", 120), "", *lines(result), ""]
-    return said[:-1]
+        sentences += f" Of the {len(chance)} intervals of softmax-again, {outside} exclude 0, by chance alone."
+        page_lines += [f"### {data}", "", fill(f"{OTHER_SAID[data]} {sentences}", 120), "", *lines(result), ""]
+    return page_lines[:-1]
 
 
 def plan_of(data):

@@ -43,8 +43,8 @@ def _chance_to_see_it(test):
         return ""
     effect = claim[1] if test["direction"] == "greater" else -claim[1]
     inside = "lies inside" if test["low"] < effect < test["high"] else "lies outside"
-    seen = power(test["n"], effect / test["deviation"])
-    return f" (the published {effect:+.4f} {inside} the interval; power for it {seen:.2f} before correction)"
+    chance = power(test["n"], effect / test["deviation"])
+    return f" (the published {effect:+.4f} {inside} the interval; power for it {chance:.2f} before correction)"
 
 
 def beside_neutreno(result):
@@ -53,56 +53,60 @@ def beside_neutreno(result):
     for arm, score in product(LAWS, ("clean", "noise_0.3", "fgsm_16", "pgd_8")):
         pairs = zip(*(result["arms"][name][score]["values"] for name in (arm, "neutreno")), strict=True)
         rows[f"{arm} {score}"] = paired([a - b for a, b in pairs])._asdict()
-    told = "; ".join(f"{name} {interval(row)}" for name, row in rows.items())
+    phrases = "; ".join(f"{name} {interval(row)}" for name, row in rows.items())
     better = [name for name, row in rows.items() if row["low"] > 0]
     worse = [name for name, row in rows.items() if row["high"] < 0]
     return (
-        f"more than P alone? Differences from neutreno, paired by seed, without a plan: {told}. Above 0 beyond the "
+        f"more than P alone? Differences from neutreno, paired by seed, without a plan: {phrases}. Above 0 beyond the "
         f"seeds: {', '.join(better) or 'none'}; below: {', '.join(worse) or 'none'}"
     )
 
 
 def second_look(result):
     """The claims that hold, tested again with softmax-again in the place of softmax."""
-    again = result["arms"]["softmax-again"]
-    asked, names = [t for t in result["tests"] if t["holds"] and t["factor"] == 1], []
-    for test in asked:
-        values = zip(result["arms"][test["arm"]][test["score"]]["values"], again[test["score"]]["values"], strict=True)
+    second_arm = result["arms"]["softmax-again"]
+    claims, names = [t for t in result["tests"] if t["holds"] and t["factor"] == 1], []
+    for test in claims:
+        values = zip(
+            result["arms"][test["arm"]][test["score"]]["values"], second_arm[test["score"]]["values"], strict=True
+        )
         against = paired([a - b for a, b in values], test["direction"])
         if against.p >= result["plan"]["alpha"]:
             names.append(f"{test['arm']} {test['score']} ({interval(against._asdict())}, p {against.p:.2g})")
-    lost = ", ".join(names) or "none"
-    return f"of the {len(asked)} claims that hold, these have a p above the level against softmax-again: {lost}"
+    lost_names = ", ".join(names) or "none"
+    return f"of the {len(claims)} claims that hold, these have a p above the level against softmax-again: {lost_names}"
 
 
 def verdict(result):
     """The outcome in sentences, from its numbers."""
-    said = []
+    lines = []
     for test in result["tests"]:
         claim = published(test["score"])
         paper = "" if claim is None else f" (published: {claim[0]})"
-        said.append(f"- {test['arm']}, {test['score']}{paper}: {verdict_of(test)}, {interval(test)}.")
+        lines.append(f"- {test['arm']}, {test['score']}{paper}: {verdict_of(test)}, {interval(test)}.")
     for arm in LAWS:
         clean = result["differences"][arm]["clean"]
         within = "within" if clean["low"] > -0.02 and clean["high"] < 0.02 else "not shown to be within"
-        said.append(f"- {arm}: clean accuracy is {within} .02 of softmax's, {interval(clean)}.")
+        lines.append(f"- {arm}: clean accuracy is {within} .02 of softmax's, {interval(clean)}.")
     chance_arms = [arm for arm in ("softmax-again", "comparator") if arm in result["differences"]]
     chance = [result["differences"][arm][s] for arm in chance_arms for s in shown(result)]
     outside = sum(row["low"] > 0 or row["high"] < 0 for row in chance)
     names = " and ".join(chance_arms)
-    said.append(f"- Of the {len(chance)} intervals of {names}, {outside} exclude 0; by chance one in twenty would.")
-    said.append(f"- Without a plan and without correction: {second_look(result)}.")
+    lines.append(f"- Of the {len(chance)} intervals of {names}, {outside} exclude 0; by chance one in twenty would.")
+    lines.append(f"- Without a plan and without correction: {second_look(result)}.")
     if "neutreno" in result["arms"]:
-        said.append(f"- Is there {beside_neutreno(result)}.")
+        lines.append(f"- Is there {beside_neutreno(result)}.")
     last = ", ".join(f"{Path(arm).stem} {curves['losses'][-1]:.3f}" for arm, curves in result["curves"].items())
-    said.append(f"- Training loss of the last epoch in nats, with the same rate and initial weights for all: {last}.")
+    lines.append(f"- Training loss of the last epoch in nats, with the same rate and initial weights for all: {last}.")
     failed = {arm: [s for s in status if s != "learned"] for arm, status in result["status"].items()}
     diverged = "; ".join(f"{arm}: {', '.join(statuses)}" for arm, statuses in failed.items() if statuses)
     planned = tomllib.loads(PLAN.read_text(encoding="utf-8"))["arms"]
-    missing = [arm for arm in planned if arm not in result["arms"]]
-    added = [Path(arm).stem for arm in result["arms"] if arm not in planned]
-    if added:
-        said.append(f"- Arms added after the plan, on the same seeds, with intervals and no test: {', '.join(added)}.")
-    if missing:
-        said.append(f"- Arms planned, but not run yet: {', '.join(missing)}; no test needs them.")
-    return [*said, f"- Runs that did not learn: {diverged or 'none'}."]
+    open_arms = [arm for arm in planned if arm not in result["arms"]]
+    extra_arms = [Path(arm).stem for arm in result["arms"] if arm not in planned]
+    if extra_arms:
+        lines.append(
+            f"- Arms added after the plan, on the same seeds, with intervals and no test: {', '.join(extra_arms)}."
+        )
+    if open_arms:
+        lines.append(f"- Arms planned, but not run yet: {', '.join(open_arms)}; no test needs them.")
+    return [*lines, f"- Runs that did not learn: {diverged or 'none'}."]

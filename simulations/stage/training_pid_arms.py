@@ -91,12 +91,12 @@ def tested_rows(result):
     for test, outcome in tests:
         effect, level = published(test["score"])[1], plan["alpha"] / len(tests)
         sides = 2 if test["direction"] == "two-sided" else 1
-        seen = [power(outcome.n, effect / outcome.deviation, alpha=a, sides=sides) for a in (plan["alpha"], level)]
+        powers = [power(outcome.n, effect / outcome.deviation, alpha=a, sides=sides) for a in (plan["alpha"], level)]
         seeds = seeds_needed(outcome.deviation, effect, alpha=level, sides=sides)
         p = [f"{by[_key(test)]:.2g}" for by in (by_student, by_flips)]
         cells = (
             f"{named(test['arm'])} - P, {test['score']}", interval(outcome._asdict()), *p, f"{effect:+.4f}",
-            f"{seen[0]:.2f}, {seen[1]:.2f}", f"{seeds:g}", word(outcome, by_student[_key(test)], plan["alpha"]),
+            f"{powers[0]:.2f}, {powers[1]:.2f}", f"{seeds:g}", word(outcome, by_student[_key(test)], plan["alpha"]),
         )  # fmt: skip
         rows.append("| " + " | ".join(cells) + " |")
     return rows
@@ -119,8 +119,8 @@ def word(outcome, p, alpha):
 
 def other_way(result):
     """How many tests of `greater` have an interval below 0, how many hold two-sided by Holm, and how many there are."""
-    asked = [test for test in result["tests"] if test["direction"] == "greater"]
-    tests = {_key(test): paired(_difference(result, test), "two-sided") for test in asked}
+    one_sided = [test for test in result["tests"] if test["direction"] == "greater"]
+    tests = {_key(test): paired(_difference(result, test), "two-sided") for test in one_sided}
     p = holm({key: test.p for key, test in tests.items()})
     below = [key for key, test in tests.items() if test.high < 0]
     return len(below), sum(p[key] < result["plan"]["alpha"] for key in below), len(tests)
@@ -135,21 +135,21 @@ def excluded(result):
 
 def looked_at_afterwards(result):
     """Sentences on what the tests did not ask: the other direction, the published effect, and a rate for all arms."""
-    below, held, tests = other_way(result)
+    below, count, tests = other_way(result)
     sentences = [
         f"The tests asked whether the laws are above P. Looked at afterwards: in {below} of these {tests} tests the "
-        f"interval lies below 0, where P is ahead, and {held} of them would hold as tests of both directions by Holm.",
+        f"interval lies below 0, where P is ahead, and {count} of them would hold as tests of both directions by Holm.",
         f"The published effect lies above the interval of PID - P in {', '.join(excluded(result)) or 'no score'}.",
     ]
     one_rate = read_json(ONE_RATE)["differences"]["pidformer-printed"]
     above = [score for score in dict.fromkeys(test["score"] for test in result["tests"]) if one_rate[score]["low"] > 0]
     if above:
-        before = "; ".join(f"{score} {interval(one_rate[score])}" for score in above)
+        same_seeds = "; ".join(f"{score} {interval(one_rate[score])}" for score in above)
         each = [paired(values(result, ["pidformer-printed"], s) - values(result, POOLED, s)) for s in above]
-        after = "; ".join(f"{s} {interval(test._asdict())}" for s, test in zip(above, each, strict=True))
+        other_seeds = "; ".join(f"{s} {interval(test._asdict())}" for s, test in zip(above, each, strict=True))
         sentences.append(
             f"With one rate of learning for all arms, as in the comparison at the top of this page, PID - softmax was "
-            f"{before}. With a rate for each arm, on other seeds, it is {after}. Where a gain is gone, it "
+            f"{same_seeds}. With a rate for each arm, on other seeds, it is {other_seeds}. Where a gain is gone, it "
             "may have belonged to the rate and not to the law; seeds and baseline are others too, and no test asked."
         )
     return sentences
@@ -180,11 +180,11 @@ def rates_lines():
         cells = [f"{by_rate[rate]:.3f}" if rate in by_rate else "–" for rate in rates]
         at_end = " (the end of the range)" if least in (rates[0], rates[-1]) else ""
         rows.append(f"| {named(arm)} | {' | '.join(cells)} | {least:g}{at_end} |")
-    said = (
+    introduction = (
         f"The rate of each arm is that of the least mean validation loss on the seeds {SEARCHED[0]} to {SEARCHED[-1]}, "
         f"which take no other part. {len(SEARCHED)} seeds do not tell rates apart whose losses are alike:"
     )
-    return [fill(said, 120), "", *head("arm", *(f"{rate:g}" for rate in rates), "rate"), *rows]
+    return [fill(introduction, 120), "", *head("arm", *(f"{rate:g}" for rate in rates), "rate"), *rows]
 
 
 def lines(result=None):
@@ -193,26 +193,26 @@ def lines(result=None):
     if result is None and RESULTS.exists():
         result = read_json(RESULTS)
     scores = list(dict.fromkeys(test["score"] for test in planned["tests"]))
-    tested = [named(arm) for arm, _ in groupby(test["arm"] for test in planned["tests"])]
+    arms = [named(arm) for arm, _ in groupby(test["arm"] for test in planned["tests"])]
     plan = (
         f"simulations/configs/{PLAN.name} was written before any of its {len(planned['seeds'])} seeds was run: P, PI, "
         "PD and PID with the gains of PIDformer in its printed law, and the value residual, each with a rate of "
-        f"learning that was searched for it. {len(planned['tests'])} tests: {', '.join(tested)} against P, in "
+        f"learning that was searched for it. {len(planned['tests'])} tests: {', '.join(arms)} against P, in "
         f"{', '.join(scores)}, with Holm's correction over all of them."
     )
-    said = ["### P, PI, PD and PID with a rate for each", "", fill(plan, 120), ""]
+    page_lines = ["### P, PI, PD and PID with a rate for each", "", fill(plan, 120), ""]
     if RATES.exists():
-        said += [*rates_lines(), ""]
+        page_lines += [*rates_lines(), ""]
     if result is None:
-        return [*said, "The runs of this plan are not finished: nothing follows from it yet."]
-    return [*said, *outcome_lines(result, planned, scores)]
+        return [*page_lines, "The runs of this plan are not finished: nothing follows from it yet."]
+    return [*page_lines, *outcome_lines(result, planned, scores)]
 
 
 def outcome_lines(result, planned, scores):
     """The tests, the pooled baseline, and similarity apart."""
     plan = result["plan"]
     p, arms = plan["against"], [arm for arm in plan["arms"] if arm not in POOLED]
-    others = [arm for arm in arms if arm != p]
+    other_arms = [arm for arm in arms if arm != p]
     run = f"{len(plan['seeds'])} of the {len(planned['seeds'])} seeds were run."
     pooled = (
         "Against the mean of the softmax runs of a seed (softmax and softmax-again), intervals without a test. The "
@@ -234,6 +234,6 @@ def outcome_lines(result, planned, scores):
     return [
         run, "", *head("test", *column), *tested_rows(result), "", fill(limits, 120), "",
         fill(pooled, 120), "", *head("arm", *scores), *rows_beside(result, arms, POOLED, scores), "",
-        *(fill(said, 120, initial_indent="- ", subsequent_indent="  ") for said in looked_at_afterwards(result)), "",
-        fill(similarity, 120), "", *head("arm", *SIMILARITY), *rows_beside(result, others, (p,), SIMILARITY),
+        *(fill(line, 120, initial_indent="- ", subsequent_indent="  ") for line in looked_at_afterwards(result)), "",
+        fill(similarity, 120), "", *head("arm", *SIMILARITY), *rows_beside(result, other_arms, (p,), SIMILARITY),
     ]  # fmt: skip

@@ -50,7 +50,7 @@ def lines(result):
         "| seeds for 80 % | |",
         "|---" * 8 + "|",
     ]
-    said = (
+    introduction = (
         "NeuTRENO is proportional control with P 0.6. PIDformer has P 0.8, and pidformer-ema also follows 0.1 v_0: the "
         "differences are those of whole laws, without an arm of P 0.8 alone. p is one-sided, for a law above "
         f"NeuTRENO. These tests were asked after the runs of the {len(n)} seeds, and "
@@ -64,6 +64,6 @@ def lines(result):
         "which trains as softmax with a negated output projection):"
     )
     return [
-        "## Is PID more than P?", "", fill(said, 120), "", *head, *rows_of(result, ("neutreno",)), "",
+        "## Is PID more than P?", "", fill(introduction, 120), "", *head, *rows_of(result, ("neutreno",)), "",
         fill(pooled, 120), "", *head, *rows_of(result, POOLED),
     ]  # fmt: skip

@@ -47,11 +47,11 @@ def scale_lines():
     total = 6 * image * images * epochs
     hours = total / rate / 3600
     decoded = images * epochs / 3600 / hours
-    chosen = {
+    constants = {
         name: f"{DIRECTORY[name]:g}" for name in ("depth", "dim", "heads", "epochs", "batch", "rate", "drop_path")
     }
-    said = SCALE.format(
-        **chosen, image=f"{image / 1e9:.2f}", tokens=tokens, images=f"{images:,}", total=f"{total / 1e18:.1f}",
+    text = SCALE.format(
+        **constants, image=f"{image / 1e9:.2f}", tokens=tokens, images=f"{images:,}", total=f"{total / 1e18:.1f}",
         per_second=f"{rate / 1e12:.0f}", hours=f"{hours:.0f}", on_eight=f"{hours / 8:.0f}", decoded=f"{decoded:,.0f}",
     )  # fmt: skip
-    return "\n\n".join(part if part.startswith(("##", "```")) else fill(part, 120) for part in said.split("\n\n"))
+    return "\n\n".join(part if part.startswith(("##", "```")) else fill(part, 120) for part in text.split("\n\n"))

@@ -71,11 +71,11 @@ def measured(model, gain, data):
     matrices = torch.stack([attention_matrices(b, x) for b, x in zip(model.blocks[1:], states[1:-1], strict=True)])
     outside = spectral_radius(PID(gain, 0.0, 0.0), np.linalg.eigvals(matrices.numpy())) > 1 + 1e-9
     push = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(0), dtype=inputs.dtype)
-    pushed = [other - x for other, x in zip(model.states(inputs + 1e-6 * push), states, strict=True)]
+    changes = [near - x for near, x in zip(model.states(inputs + 1e-6 * push), states, strict=True)]
     values = [b.attn.project(b.norm1(x))[2] for b, x in zip(model.blocks, states[:-1], strict=True)]
     return {
         "outside": float(outside.mean()),
-        "growth": float((pushed[-1].norm() / pushed[1].norm()).log10()),
+        "growth": float((changes[-1].norm() / changes[1].norm()).log10()),
         "values": float((values[-1].norm() / values[1].norm()).log10()),
         "similarity": float(over_depth(model, inputs)["token_similarity_final"]),
     }
