@@ -111,9 +111,11 @@ class Rehearsal:
             return answer == "done\n"
 
     def _started(self) -> "subprocess.Popen[str]":
-        """Return the process that waits for a question; a fork has one of its own."""
+        """Return the process that waits for a question; a fork has one of its own, and one that was killed another."""
         if self._process is not None and self._owner == os.getpid():
-            return self._process
+            if self._process.poll() is None:
+                return self._process
+            _end(self._process, self._owner)
         package = str(Path(__file__).parents[1])
         paths = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
         process = subprocess.Popen(

@@ -1,6 +1,7 @@
 """Every test that asks for `xp` runs on numpy and on torch; no test may change global state."""
 
 import gc
+import random
 import signal
 import sys
 from contextlib import contextmanager
@@ -8,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# No test fails because a machine is busy: the limit of 200 ms for an example is one of time.
-settings.register_profile("busy", deadline=None)
+# No test fails by chance: the limits for an example and for drawing it are ones of time, and every run draws the same.
+# `--hypothesis-profile fresh` draws others.
+settings.register_profile("busy", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fresh", deadline=None, derandomize=False, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
 PNG = b"\x89PNG\r\n"
@@ -46,6 +49,16 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.name in SLOW_EXAMPLES:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """A network that a test makes without a seed is the same whatever ran before, in this worker or in another."""
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  (libraries draw from it)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(params=["numpy", "torch"])
