@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from ctrlattn.values import short
 
 
-class Parts(NamedTuple):
+class DiagramLabels(NamedTuple):
     """What stands at the seven places of the drawing."""
 
     reference: str = "beta * x_0"
@@ -16,10 +16,10 @@ class Parts(NamedTuple):
     feedback: str = "feedback"
 
 
-def picture(parts: Parts, indent: int = 4) -> str:
+def picture(parts: DiagramLabels, indent: int = 4) -> str:
     """Draw the diagram; its blocks widen with what they hold.
 
-    >>> print(picture(Parts(), indent=0))
+    >>> print(picture(DiagramLabels(), indent=0))
     r = beta * x_0 ──►(+)── e ──► Controller ── u ──┐
                        ▲ −                          ▼
                        └──── x ◄── z⁻¹ ◄── Norm ◄──(+)◄── skip · x
@@ -43,12 +43,12 @@ def picture(parts: Parts, indent: int = 4) -> str:
     return "\n".join(" " * indent + line for line in lines)
 
 
-DIAGRAM = "\n" + picture(Parts()) + "\n"
+DIAGRAM = "\n" + picture(DiagramLabels()) + "\n"
 
 
 def drawn(loop: Any) -> str:
     """Draw one Loop with its own numbers and functions, and below it what the drawing cannot show."""
-    names = Parts(
+    names = DiagramLabels(
         reference=f"{short(loop.reference_gain)} * x_0",
         controller="0" if loop.controller is None else short(loop.controller),
         norm="" if loop.normalizer is None or loop.normalize_input else f" {short(loop.normalizer)} ◄──",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ctrlattn import PID, CausalMean, FixedAttention, Loop, presets, rms_norm
-from ctrlattn.diagram import DIAGRAM, Parts, drawn, picture
+from ctrlattn.diagram import DIAGRAM, DiagramLabels, drawn, picture
 
 LOOPS = {name: presets.get(name) for name in presets.names() if isinstance(presets.get(name), Loop)} | {
     "no controller, no norm": Loop(CausalMean()),
@@ -34,7 +34,7 @@ def test_the_lines_meet(name):
 
 
 def test_letters_and_numbers_stand_in_the_same_places():
-    letters = picture(Parts()).split("\n")
+    letters = picture(DiagramLabels()).split("\n")
     assert "\n".join(letters) in DIAGRAM
     numbers = drawn(Loop(CausalMean(), skip=0.5, feedback=2.0, reference_gain=0.75, controller=PID(0.25))).split("\n")[
         1:

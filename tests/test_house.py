@@ -200,6 +200,32 @@ def test_no_value_is_called_by_what_happened_to_it():
     assert breaches((ROOT / "simulations").rglob("*.py"), partial(names_among, HAPPENED_IN_A_SCENE)) == {}
 
 
+# Class names that stand in two files, by the reason.
+SAME_CLASS = {
+    "Spec": "public in two rooms: ctrlattn.design asks it of a loop, ctrlattn.sweep of a grid",
+    "_AssociativeMemory _BilateralFilter _CausalMean _FixedAttention _PID _SoftmaxAttention": (
+        "the table of a TOML file has the name of the class that it makes"
+    ),
+}
+
+
+def same_classes(paths: Iterable[Path]) -> list[tuple[str, list[str]]]:
+    """Class names of which files have several, and the files; an underscore in front makes no other name."""
+    places: dict[str, list[str]] = {}
+    for path in paths:
+        for node in nodes(path.read_text(encoding="utf-8")):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name.lstrip("_"), []).append(name_of(path))
+    return sorted((name, files) for name, files in places.items() if len(files) > 1)
+
+
+def test_a_class_name_is_defined_once_in_the_package():
+    excused = {name.lstrip("_") for names in SAME_CLASS for name in names.split()}
+    doubled = same_classes(PACKAGE.rglob("*.py"))
+    assert [(name, files) for name, files in doubled if name not in excused] == []
+    assert excused == {name for name, _ in doubled}, "an exception that is none any more"
+
+
 def is_property(node: ast.FunctionDef) -> bool:
     return any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
 

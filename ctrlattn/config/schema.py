@@ -177,7 +177,7 @@ class _LTI(Part):
         return self.makes(control.ss(*matrices, 1, remove_useless_states=False))
 
 
-class _Nothing(Part):
+class _Absent(Part):
     kind: Literal["none"]
 
     def build(self) -> None:
@@ -215,8 +215,8 @@ AnyPredictor = Annotated[
     _CausalMean | _FixedAttention | _SoftmaxAttention | _AssociativeMemory | _BilateralFilter,
     Field(discriminator="kind"),
 ]
-AnyController = Annotated[_PID | _LTI | _Nothing, Field(discriminator="kind")]
-AnyNormalizer = Annotated[_RMSNorm | _LayerNorm | _UnitNorm | _Nothing, Field(discriminator="kind")]
+AnyController = Annotated[_PID | _LTI | _Absent, Field(discriminator="kind")]
+AnyNormalizer = Annotated[_RMSNorm | _LayerNorm | _UnitNorm | _Absent, Field(discriminator="kind")]
 
 
 def _named(value: Any) -> Any:

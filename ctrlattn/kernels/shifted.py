@@ -22,27 +22,27 @@ BLOCK = 32
 SHIFTS = 16  # at once: enough for the vector units, few enough for the cache
 
 
-class Parts(NamedTuple):
+class SplitComplex(NamedTuple):
     """Real and imaginary part, each (rows, columns, shifts) and C-contiguous; a matrix (n, n)."""
 
     re: np.ndarray
     im: np.ndarray
 
 
-def parts(matrix: np.ndarray) -> Parts:
+def parts(matrix: np.ndarray) -> SplitComplex:
     """Return a matrix as two real ones; the imaginary part of a real matrix is empty."""
     if np.iscomplexobj(matrix):
-        return Parts(np.ascontiguousarray(matrix.real), np.ascontiguousarray(matrix.imag))
-    return Parts(np.ascontiguousarray(matrix), np.empty((0, 0)))
+        return SplitComplex(np.ascontiguousarray(matrix.real), np.ascontiguousarray(matrix.imag))
+    return SplitComplex(np.ascontiguousarray(matrix), np.empty((0, 0)))
 
 
-def repeated(right: Parts, count: int) -> Parts:
+def repeated(right: SplitComplex, count: int) -> SplitComplex:
     """Return the same right-hand sides (n, columns) for each of `count` shifts."""
     re = np.repeat(right.re[:, :, None], count, axis=2)
-    return Parts(re, np.repeat(right.im[:, :, None], count, axis=2) if right.im.size else np.zeros_like(re))
+    return SplitComplex(re, np.repeat(right.im[:, :, None], count, axis=2) if right.im.size else np.zeros_like(re))
 
 
-def times(matrix: Parts, rows: slice, columns: slice, x: Parts) -> Parts:
+def times(matrix: SplitComplex, rows: slice, columns: slice, x: SplitComplex) -> SplitComplex:
     """Return matrix[rows, columns] x for all columns and shifts of x at once."""
     re, im = (part.reshape(len(part), -1) for part in x)
     block = matrix.re[rows, columns]
@@ -51,43 +51,47 @@ def times(matrix: Parts, rows: slice, columns: slice, x: Parts) -> Parts:
         block = matrix.im[rows, columns]
         out_re, out_im = out_re - block @ im, out_im + block @ re
     shape = (-1, *x.re.shape[1:])
-    return Parts(out_re.reshape(shape), out_im.reshape(shape))
+    return SplitComplex(out_re.reshape(shape), out_im.reshape(shape))
 
 
-def solve_triangular(t: Parts, shifts: np.ndarray, right: Parts) -> None:
+def solve_triangular(t: SplitComplex, shifts: np.ndarray, right: SplitComplex) -> None:
     """Solve (z_s I - T) x_s = right_s; `right`, (n, columns, shifts), is overwritten with x; inf or nan at a pole."""
     n = len(t.re)
     z_re, z_im = np.ascontiguousarray(shifts.real), np.ascontiguousarray(shifts.imag)
     for top in range((n - 1) // BLOCK * BLOCK, -1, -BLOCK):
         stop = min(top + BLOCK, n)
-        block = Parts(right.re[top:stop], right.im[top:stop])
+        block = SplitComplex(right.re[top:stop], right.im[top:stop])
         if stop < n:
-            update = times(t, slice(top, stop), slice(stop, n), Parts(right.re[stop:], right.im[stop:]))
+            update = times(t, slice(top, stop), slice(stop, n), SplitComplex(right.re[stop:], right.im[stop:]))
             np.add(block.re, update.re, out=block.re)
             np.add(block.im, update.im, out=block.im)
         t_im = t.im[top:stop, top:stop] if t.im.size else None
         _triangular_block(t.re[top:stop, top:stop], t_im, z_re, z_im, *block)
 
 
-def solve_hessenberg(h: Parts, shifts: np.ndarray, right: Parts) -> Parts:
+def solve_hessenberg(h: SplitComplex, shifts: np.ndarray, right: SplitComplex) -> SplitComplex:
     """Solve (z_s I - H) x_s = right_s, (n, columns, shifts); `right` is lost. A singular shift gives inf or nan.
 
     Column 0 of the work arrays is the rotated column of zI - H that still waits, the others are right-hand sides.
     """
     n, columns, count = right.re.shape
     z_re, z_im = np.ascontiguousarray(shifts.real), np.ascontiguousarray(shifts.imag)
-    work = Parts(np.empty((n, 1 + columns, count)), np.empty((n, 1 + columns, count)))
+    work = SplitComplex(np.empty((n, 1 + columns, count)), np.empty((n, 1 + columns, count)))
     for target, source in zip(work, right, strict=True):
         target[:, 1:] = source
     work.re[:, 0], work.im[:, 0] = -h.re[:, -1:], -h.im[:, -1:] if h.im.size else 0.0
     work.re[-1, 0] += z_re
     work.im[-1, 0] += z_im
-    a, d = (Parts(np.empty((n, count)), np.empty((n, count))) for _ in range(2))  # a/rho and d/rho of each rotation
+    a, d = (
+        SplitComplex(np.empty((n, count)), np.empty((n, count))) for _ in range(2)
+    )  # a/rho and d/rho of each rotation
     turns = a.re, a.im, d.re, d.im
     for top in range(max((n - 2) // BLOCK * BLOCK + 1, 1), 0, -BLOCK):
         stop = min(top + BLOCK, n)
-        coefficients = Parts(np.empty((stop - top, 1 + columns, count)), np.empty((stop - top, 1 + columns, count)))
-        last = Parts(np.empty((1 + columns, count)), np.empty((1 + columns, count)))
+        coefficients = SplitComplex(
+            np.empty((stop - top, 1 + columns, count)), np.empty((stop - top, 1 + columns, count))
+        )
+        last = SplitComplex(np.empty((1 + columns, count)), np.empty((1 + columns, count)))
         if n > 1:
             h_im = h.im if h.im.size else None
             _hessenberg_block(h.re, h_im, top, stop, z_re, z_im, work.re, work.im, *turns)
@@ -242,7 +246,7 @@ def _back(w_re, w_im, a_re, a_im, d_re, d_im, x_re, x_im):
 
 
 def largest_eigenvalue(
-    apply: Callable[[Parts, np.ndarray], Parts], start: Parts, rtol: float, steps: int
+    apply: Callable[[SplitComplex, np.ndarray], SplitComplex], start: SplitComplex, rtol: float, steps: int
 ) -> np.ndarray:
     """Return the largest eigenvalue of a positive Hermitian operator, (shifts,), by Lanczos without a stored basis.
 
@@ -252,7 +256,7 @@ def largest_eigenvalue(
     count = start.re.shape[2]
     which, result = np.arange(count), np.zeros(count)
     alpha, beta = np.zeros((steps, count)), np.zeros((steps, count))
-    q, before = start, Parts(np.zeros_like(start.re), np.zeros_like(start.im))
+    q, before = start, SplitComplex(np.zeros_like(start.re), np.zeros_like(start.im))
     top, quiet = np.zeros(count), np.zeros(count, int)
     for k in range(steps):
         w = apply(q, which)
@@ -269,7 +273,7 @@ def largest_eigenvalue(
         if np.count_nonzero(going) <= 0.75 * len(which):
             which, top, quiet = which[going], top[going], quiet[going]
             alpha, beta = (np.compress(going, part, axis=1) for part in (alpha, beta))
-            q, before = (Parts(*(np.compress(going, plane, axis=2) for plane in part)) for part in (q, before))
+            q, before = (SplitComplex(*(np.compress(going, plane, axis=2) for plane in part)) for part in (q, before))
     return result
 
 

@@ -104,7 +104,7 @@ def fixed_point(
         )
     first = h if start is None else require_state(start)
     loop.init(first, h)  # refuses a start of another shape or kind
-    problem = _Problem(step, h, loop, first, tol)
+    problem = _RestEquation(step, h, loop, first, tol)
     warm = 0
     with np.errstate(all="ignore"):  # a state on its way out overflows, which its residual says
         run = problem.newton(first, max_iterations)
@@ -135,7 +135,7 @@ class _Run(NamedTuple):
         return _largest(self.direction)
 
 
-class _Problem:
+class _RestEquation:
     """e(x) = 0 on flat float64 vectors."""
 
     def __init__(self, step: PassMap, h: Array, loop: Passes, start: Array, tol: float) -> None:

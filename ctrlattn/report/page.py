@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 M = TypeVar("M")  # the material: loops and signals, a profile, a reduction, a study
 
 
-class Law(NamedTuple):
+class LawRow(NamedTuple):
     """One law of a page: its name, one line, its equation, and a verdict (text, state) as in a table."""
 
     name: str
@@ -25,7 +25,7 @@ class Front(NamedTuple):
     """The answers of a page, before any section: sentences, and the laws that they speak of with the loop's drawing."""
 
     answers: Sequence[str]
-    laws: Sequence[Law] = ()
+    laws: Sequence[LawRow] = ()
 
 
 @dataclass(frozen=True)

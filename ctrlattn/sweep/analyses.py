@@ -34,7 +34,7 @@ class Output(NamedTuple):
     better: Literal["higher", "lower"]
 
 
-class Gains(NamedTuple):
+class GainCells(NamedTuple):
     """Cells that differ in their PID gains alone."""
 
     cell: Cell  # the first of them
@@ -48,7 +48,7 @@ class Gains(NamedTuple):
         return law
 
 
-class Analysis(NamedTuple):
+class AnalysisRow(NamedTuple):
     """A row of the table: what it is called, what it needs, and who computes it.
 
     `of_gains` returns the values (outputs, k) and which of them are sure; the others are asked one by one.
@@ -59,7 +59,7 @@ class Analysis(NamedTuple):
     of_cell: Callable[[Cell, Options], tuple[float, ...]]
     seconds: float  # nominal, of a cell by itself
     options: Mapping[str, Any] = MappingProxyType({})
-    of_gains: Callable[[Gains, Options], tuple[np.ndarray, np.ndarray]] | None = None
+    of_gains: Callable[[GainCells, Options], tuple[np.ndarray, np.ndarray]] | None = None
     seconds_together: float = 0.0  # nominal, of a cell among many; of each mode where it has modes
 
 
@@ -128,7 +128,7 @@ def _interval(cell: Cell, _: Options) -> tuple[float, ...]:
     return high - low, low, high
 
 
-def _intervals(many: Gains, _: Options) -> tuple[np.ndarray, np.ndarray]:
+def _intervals(many: GainCells, _: Options) -> tuple[np.ndarray, np.ndarray]:
     low, high, sure = pid_intervals(many.gains, many.law.form, many.law.ema)
     return np.stack([high - low, low, high]), sure
 
@@ -142,7 +142,7 @@ def _settling(cell: Cell, options: Options) -> tuple[float, ...]:
     return (performance(cell.loop, _modes(cell, options), horizon=options["horizon"]).worst()["settling"],)
 
 
-def _settlings(many: Gains, options: Options) -> tuple[np.ndarray, np.ndarray]:
+def _settlings(many: GainCells, options: Options) -> tuple[np.ndarray, np.ndarray]:
     return _worst(many, options, "settling", horizon=options["horizon"])
 
 
@@ -151,13 +151,13 @@ def _peak(cell: Cell, options: Options) -> tuple[float, ...]:
     return (1 / margin if margin else np.inf,)
 
 
-def _peaks(many: Gains, options: Options) -> tuple[np.ndarray, np.ndarray]:
+def _peaks(many: GainCells, options: Options) -> tuple[np.ndarray, np.ndarray]:
     margin, sure = _worst(many, options, "modulus_margin", horizon=HORIZON)
     with np.errstate(divide="ignore"):
         return 1 / margin, sure
 
 
-def _worst(many: Gains, options: Options, measure: str, *, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+def _worst(many: GainCells, options: Options, measure: str, *, horizon: int) -> tuple[np.ndarray, np.ndarray]:
     modes, law = _modes(many.cell, options), many.law
     worst = worst_of_gains(
         many.cell.loop, modes, many.gains, law.form, law.ema, measures=[measure], horizon=horizon
@@ -169,7 +169,7 @@ def _share(cell: Cell, _: Options) -> tuple[float, ...]:
     return (float(unstable_share(cell.loop, cell.modes)),)
 
 
-def _shares(many: Gains, _: Options) -> tuple[np.ndarray, np.ndarray]:
+def _shares(many: GainCells, _: Options) -> tuple[np.ndarray, np.ndarray]:
     law = many.law
     share = pid_unstable_share(many.cell.loop, many.cell.modes, many.gains, law.form, law.ema)
     return share[None], np.ones(len(many.gains), bool)
@@ -200,12 +200,12 @@ _MODES: dict[str, Any] = {"modes": None, "outer": 0}
 _LOW = Output("interval_low", "1", "lower end of the stable real modes alpha", "lower")
 _HIGH = Output("interval_high", "1", "upper end of the stable real modes alpha", "higher")
 _WIDTH = Output("interval_width", "1", "width of the interval of stable real modes alpha", "higher")
-ANALYSES: dict[str, Analysis] = {
-    "interval": Analysis(
+ANALYSES: dict[str, AnalysisRow] = {
+    "interval": AnalysisRow(
         "interval of real modes alpha that the controller leaves stable", (_WIDTH, _LOW, _HIGH),
         _interval, 6e-3, {}, _intervals, 1e-5,
     ),
-    "margins": Analysis(
+    "margins": AnalysisRow(
         "gain, phase, delay and modulus margin of the loop of one attention mode",
         (
             Output("gain_margin", "1", "gain margin", "higher"),
@@ -215,22 +215,22 @@ ANALYSES: dict[str, Analysis] = {
         ),
         _margins, 2e-3, {"mode": 1.0},
     ),
-    "settling": Analysis(
+    "settling": AnalysisRow(
         "layers until the step response of the worst mode stays within 2 %",
         (Output("settling", "layer", "settling of the worst mode", "lower"),),
         _settling, 6e-3, {**_MODES, "horizon": HORIZON}, _settlings, 8e-6,
     ),
-    "peak_sensitivity": Analysis(
+    "peak_sensitivity": AnalysisRow(
         "Ms, the peak of the sensitivity over frequency, of the worst mode",
         (Output("peak_sensitivity", "1", "Ms of the worst mode", "lower"),),
         _peak, 6e-3, _MODES, _peaks, 1e-5,
     ),
-    "unstable_share": Analysis(
+    "unstable_share": AnalysisRow(
         "share of the modes of a recording that the loop leaves unstable",
         (Output("unstable_share", "1", "share of unstable modes", "lower"),),
         _share, 2e-2, {}, _shares, 1e-4,
     ),
-    "tokens": Analysis(
+    "tokens": AnalysisRow(
         "mean cosine and size of seeded tokens after all layers",
         (
             Output("mean_cosine", "1", "mean cosine of two tokens at the end", "lower"),
@@ -238,12 +238,12 @@ ANALYSES: dict[str, Analysis] = {
         ),
         _tokens, 2e-3,
     ),
-    "hit_rate": Analysis(
+    "hit_rate": AnalysisRow(
         "share of draws in which the missing token of a repeated sequence is the nearest one",
         (Output("hit_rate", "1", "share of draws in which D is nearest to E", "higher"),),
         _hit_rate, 2e-2, {"draws": 200, "features": 64},
     ),
-    "loss": Analysis(
+    "loss": AnalysisRow(
         "next-token loss of a checkpoint on a text, with a span of its layers repeated where [span] says so",
         (Output("loss", "nat/token", "mean next-token loss", "lower"),),
         _loss, 1.0,

@@ -11,9 +11,9 @@ import numpy as np
 
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError
-from ctrlattn.sweep.analyses import ANALYSES, Gains
+from ctrlattn.sweep.analyses import ANALYSES, GainCells
 from ctrlattn.sweep.cell import Cell, tables_of
-from ctrlattn.sweep.plan import GAINS, Job, Plan, plan_from
+from ctrlattn.sweep.plan import GAINS, Job, SweepPlan, plan_from
 
 DONE, REFUSED, LOST = 0, 1, 2
 MEANINGS = {DONE: "done", REFUSED: "refused", LOST: "lost"}
@@ -45,7 +45,7 @@ def compute(job: Job, index: int) -> bytes:
     return packed(_computed(plan, *plan.bounds(index)))
 
 
-def lost(plan: Plan, index: int, why: str) -> bytes:
+def lost(plan: SweepPlan, index: int, why: str) -> bytes:
     """Return the batch of a process that ended again and again while it computed it."""
     start, stop = plan.bounds(index)
     batch = _empty(plan, stop - start)
@@ -69,7 +69,7 @@ def unpacked(content: bytes) -> Batch:
         return Batch(stored["values"], stored["status"], messages)
 
 
-def is_whole(plan: Plan, index: int, content: bytes) -> bool:
+def is_whole(plan: SweepPlan, index: int, content: bytes) -> bool:
     """Tell whether this is the batch of that number, and whole."""
     start, stop = plan.bounds(index)
     try:
@@ -80,7 +80,7 @@ def is_whole(plan: Plan, index: int, content: bytes) -> bool:
     return batch.values.shape == (len(plan.outputs), cells) and batch.status.shape == (len(plan.analyses), cells)
 
 
-def _computed(plan: Plan, start: int, stop: int) -> Batch:
+def _computed(plan: SweepPlan, start: int, stop: int) -> Batch:
     batch, values = _empty(plan, stop - start), plan.space.values(start, stop)
     groups = _groups(plan, values, stop - start)
     cells: dict[int, Cell] = {}
@@ -100,7 +100,12 @@ def _computed(plan: Plan, start: int, stop: int) -> Batch:
 
 
 def _at_once(
-    plan: Plan, values: Mapping[str, Sequence[Any]], places: list[int], rows: np.ndarray, of_gains: Any, options: Any
+    plan: SweepPlan,
+    values: Mapping[str, Sequence[Any]],
+    places: list[int],
+    rows: np.ndarray,
+    of_gains: Any,
+    options: Any,
 ) -> list[int]:
     """Fill in what is sure of cells that differ in gains alone; return the places that are to be asked one by one."""
     try:
@@ -113,14 +118,14 @@ def _at_once(
             [np.asarray([values[path][k] for k in places] if path in values else [gain] * len(places), float)
              for path, gain in terms], axis=1,
         )  # fmt: skip
-        figures, sure = of_gains(Gains(cell, gains), options)
+        figures, sure = of_gains(GainCells(cell, gains), options)
     except _REFUSALS:
         return places  # one by one, each says why
     rows[:, places] = np.where(sure, figures, np.nan)
     return [place for place, is_sure in zip(places, sure.tolist(), strict=True) if not is_sure]
 
 
-def _groups(plan: Plan, values: Mapping[str, Sequence[Any]], cells: int) -> list[list[int]]:
+def _groups(plan: SweepPlan, values: Mapping[str, Sequence[Any]], cells: int) -> list[list[int]]:
     """Group the cells of a batch: those that differ in PID gains alone stand together."""
     if not plan.together:
         return [list(range(cells))]
@@ -131,16 +136,16 @@ def _groups(plan: Plan, values: Mapping[str, Sequence[Any]], cells: int) -> list
     return list(groups.values())
 
 
-def _cell(plan: Plan, values: Mapping[str, Sequence[Any]], place: int) -> Cell:
+def _cell(plan: SweepPlan, values: Mapping[str, Sequence[Any]], place: int) -> Cell:
     return Cell(tables_of(plan.tables, {path: column[place] for path, column in values.items()}))
 
 
-def _empty(plan: Plan, cells: int) -> Batch:
+def _empty(plan: SweepPlan, cells: int) -> Batch:
     values = np.full((len(plan.outputs), cells), np.nan)
     return Batch(values, np.full((len(plan.analyses), cells), DONE, np.uint8), [])
 
 
-def _rows(plan: Plan, number: int) -> slice:
+def _rows(plan: SweepPlan, number: int) -> slice:
     """Return the rows of the outputs of an analysis."""
     counts = [len(ANALYSES[name].outputs) for name in plan.analyses]
     return slice(sum(counts[:number]), sum(counts[: number + 1]))

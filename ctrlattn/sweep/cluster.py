@@ -9,14 +9,14 @@ from typing import Any
 
 from ctrlattn.errors import InputError, require_installed
 from ctrlattn.sweep.batch import compute, lost
-from ctrlattn.sweep.plan import Plan
+from ctrlattn.sweep.plan import SweepPlan
 
 _AHEAD = 3  # batches for each thread of the cluster that the scheduler knows of: no worker waits for the driver
 _PATIENCE = 10.0  # seconds in which a scheduler answers
 _LOOK = 1.0  # seconds between two looks at whether the scheduler lives
 
 
-def on_cluster(plan: Plan, missing: Iterable[int], address: str) -> Iterator[tuple[int, bytes]]:
+def on_cluster(plan: SweepPlan, missing: Iterable[int], address: str) -> Iterator[tuple[int, bytes]]:
     """Yield (number, bytes) of each missing batch, as they are done.
 
     The scheduler gives the batch of a worker that ends to another one. A batch that ended several workers is lost.
@@ -40,7 +40,7 @@ def on_cluster(plan: Plan, missing: Iterable[int], address: str) -> Iterator[tup
         yield from _on(plan, iter(missing), address)
 
 
-def _on(plan: Plan, missing: Iterator[int], address: str) -> Iterator[tuple[int, bytes]]:
+def _on(plan: SweepPlan, missing: Iterator[int], address: str) -> Iterator[tuple[int, bytes]]:
     from distributed import Client
 
     client, done = _client(Client, address), SimpleQueue[Any]()
@@ -69,7 +69,7 @@ def _on(plan: Plan, missing: Iterator[int], address: str) -> Iterator[tuple[int,
             client.close(timeout=2)
 
 
-def _content(plan: Plan, index: int, future: Any, address: str) -> bytes:
+def _content(plan: SweepPlan, index: int, future: Any, address: str) -> bytes:
     """Return the bytes of a batch that has ended, however it did."""
     from distributed import KilledWorker
 

@@ -12,7 +12,7 @@ from ctrlattn.sweep.analyses import ANALYSES
 from ctrlattn.sweep.axes import Axis
 from ctrlattn.sweep.batch import MEANINGS, unpacked
 from ctrlattn.sweep.cell import tables_of
-from ctrlattn.sweep.plan import Plan
+from ctrlattn.sweep.plan import SweepPlan
 from ctrlattn.sweep.spec import Spec
 from ctrlattn.sweep.spec import dumps as spec_dumps
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 
-def collected(plan: Plan, spec: Spec, batches: Iterable[bytes]) -> "xr.Dataset":
+def collected(plan: SweepPlan, spec: Spec, batches: Iterable[bytes]) -> "xr.Dataset":
     """Join all batches, in their order, to one Dataset.
 
     Returns
@@ -78,12 +78,12 @@ def short_names(axes: Iterable[Axis]) -> dict[str, str]:
     return names
 
 
-def dimensions(plan: Plan) -> tuple[str, ...]:
+def dimensions(plan: SweepPlan) -> tuple[str, ...]:
     """Return the dimensions of every output: one for each axis, or the cells of a sample."""
     return tuple(short_names(plan.space.axes).values()) if plan.space.sample is None else ("cell",)
 
 
-def best_place(plan: Plan, dataset: "xr.Dataset") -> tuple[int, ...] | None:
+def best_place(plan: SweepPlan, dataset: "xr.Dataset") -> tuple[int, ...] | None:
     """Return where the output that decides is best: the first of equals, or None where no cell has a number."""
     values = dataset[plan.best.name].to_numpy()
     if np.all(np.isnan(values)):
@@ -92,13 +92,13 @@ def best_place(plan: Plan, dataset: "xr.Dataset") -> tuple[int, ...] | None:
     return tuple(int(i) for i in np.unravel_index(pick(values), values.shape))
 
 
-def values_at(plan: Plan, place: tuple[int, ...]) -> dict[str, Any]:
+def values_at(plan: SweepPlan, place: tuple[int, ...]) -> dict[str, Any]:
     """Return the value of each axis in a cell, by path."""
     number = int(np.ravel_multi_index(place, plan.space.shape))
     return {path: column[0] for path, column in plan.space.values(number, number + 1).items()}
 
 
-def cell_toml(plan: Plan, place: tuple[int, ...]) -> str:
+def cell_toml(plan: SweepPlan, place: tuple[int, ...]) -> str:
     """Return a cell as TOML that a command reads.
 
     It is the configuration of the loop, which `ctrlattn simulate` reads, with the other tables as comments. Without a
@@ -121,7 +121,7 @@ def cell_toml(plan: Plan, place: tuple[int, ...]) -> str:
     return text + "".join(f"# {line}".rstrip() + "\n" for line in comments)
 
 
-def _coordinates(plan: Plan) -> dict[str, Any]:
+def _coordinates(plan: SweepPlan) -> dict[str, Any]:
     names = short_names(plan.space.axes)
     if plan.space.sample is None:
         columns = {

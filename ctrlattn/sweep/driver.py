@@ -13,7 +13,7 @@ from ctrlattn.progress import Progress, silent
 from ctrlattn.sweep import cluster, pool, spec
 from ctrlattn.sweep.batch import compute, is_whole
 from ctrlattn.sweep.dataset import collected
-from ctrlattn.sweep.plan import Plan, judged
+from ctrlattn.sweep.plan import SweepPlan, judged
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -85,7 +85,7 @@ def swept(
     folder = work_folder(Path(out), plan.mark, progress)
     store = output_directory(folder / "cells")
     missing = [index for index in range(plan.batches) if not _is_done(plan, store, index)]
-    steps = _Shown(plan, plan.batches - len(missing), progress)
+    steps = _SweepProgress(plan, plan.batches - len(missing), progress)
     for index, content in _computed(plan, missing, workers, scheduler):
         with atomic(_file(store, index)) as path:
             path.write_bytes(content)
@@ -95,7 +95,7 @@ def swept(
     return folder, dataset
 
 
-def _computed(plan: Plan, missing: list[int], workers: int, scheduler: str | None) -> Iterator[tuple[int, bytes]]:
+def _computed(plan: SweepPlan, missing: list[int], workers: int, scheduler: str | None) -> Iterator[tuple[int, bytes]]:
     if scheduler is not None:
         return cluster.on_cluster(plan, missing, scheduler)
     if workers > 1:
@@ -107,15 +107,15 @@ def _file(store: Path, index: int) -> Path:
     return store / f"{index:07d}.npz"
 
 
-def _is_done(plan: Plan, store: Path, index: int) -> bool:
+def _is_done(plan: SweepPlan, store: Path, index: int) -> bool:
     file = _file(store, index)
     return file.is_file() and is_whole(plan, index, file.read_bytes())
 
 
-class _Shown:
+class _SweepProgress:
     """The progress of a sweep, in at most fifty lines: a terminal that is no terminal shows each."""
 
-    def __init__(self, plan: Plan, done: int, progress: Progress) -> None:
+    def __init__(self, plan: SweepPlan, done: int, progress: Progress) -> None:
         self.plan, self.done, self.progress = plan, done, progress
         cells = min(done * plan.batch, plan.space.cells)
         progress(f"{plan.space.cells - cells} of {plan.space.cells} cells to do", done, plan.batches)

@@ -30,7 +30,7 @@ _COPIES = 4  # of all results that are in memory at once while they are collecte
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """A sweep that has been read: what is varied, what is asked, and how the cells are batched."""
 
     text: str  # the sweep as JSON: a worker makes the same plan from it
@@ -91,7 +91,7 @@ class Job(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def plan_from(job: Job) -> Plan:
+def plan_from(job: Job) -> SweepPlan:
     """Make the plan of a job; a worker makes it once, and looks whether it would compute the same as the driver.
 
     Raises
@@ -122,7 +122,7 @@ def plan_from(job: Job) -> Plan:
     return replace(plan, files=job.files, contents=job.contents)
 
 
-def plan_of(spec: Spec) -> Plan:
+def plan_of(spec: Spec) -> SweepPlan:
     """Read the axes and analyses of a sweep; nothing is computed or opened.
 
     Raises
@@ -154,10 +154,10 @@ def plan_of(spec: Spec) -> Plan:
     outputs = {output.name: output for name in analyses for output in ANALYSES[name].outputs}
     best = next(iter(outputs.values())) if spec.best is None else outputs[require_known("best", spec.best, outputs)]
     require_tables(spec.tables)
-    return Plan(as_json(spec), spec.tables, space, analyses, best)
+    return SweepPlan(as_json(spec), spec.tables, space, analyses, best)
 
 
-def judged(spec: Spec, out: str | os.PathLike[str], *, here: bool = True) -> Plan:
+def judged(spec: Spec, out: str | os.PathLike[str], *, here: bool = True) -> SweepPlan:
     """Return the plan, once every value of every axis makes a cell, and memory and disk suffice.
 
     The devices of networks are judged where the cells are computed: here, or by each worker of a cluster.
@@ -186,7 +186,7 @@ def judged(spec: Spec, out: str | os.PathLike[str], *, here: bool = True) -> Pla
     return replace(plan, files=names, contents=of_files(map(Path, names)))
 
 
-def _require_devices(plan: Plan) -> None:
+def _require_devices(plan: SweepPlan) -> None:
     """Raise InputError for a device of the table or of the axis that this machine does not have."""
     axes = {axis.path: axis.corners() for axis in plan.space.axes}
     names = axes.get("checkpoint.device", (plan.tables.get("checkpoint", {}).get("device", "cpu"),))
@@ -217,7 +217,7 @@ def _require_path(table: str, key_path: str) -> None:
         raise InputError(f"{table}.{key} has no parts")
 
 
-def _judged_cell(plan: Plan, values: dict[str, Any]) -> list[Path]:
+def _judged_cell(plan: SweepPlan, values: dict[str, Any]) -> list[Path]:
     """Make what the analyses of a cell need, without computing; return the files whose content decides its results."""
     cell, files = Cell(tables_of(plan.tables, values)), []
     require_tables(cell.tables)

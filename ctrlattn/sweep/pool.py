@@ -15,12 +15,12 @@ from typing import Any
 from ctrlattn.errors import InputError
 from ctrlattn.processes import end_with_parent, no_interrupts
 from ctrlattn.sweep.batch import compute, lost
-from ctrlattn.sweep.plan import Job, Plan
+from ctrlattn.sweep.plan import Job, SweepPlan
 
 DEATHS = 3  # of the processes that held a batch: whatever kills them is in the batch
 
 
-def in_processes(plan: Plan, missing: Iterable[int], workers: int) -> Iterator[tuple[int, bytes]]:
+def in_processes(plan: SweepPlan, missing: Iterable[int], workers: int) -> Iterator[tuple[int, bytes]]:
     """Yield (number, bytes) of each missing batch, as they are done.
 
     A process that ends gives its batch to the next; the cells of a batch that ended three of them are lost. Whatever

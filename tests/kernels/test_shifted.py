@@ -6,7 +6,7 @@ from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.kernels import shifted
-from ctrlattn.kernels.shifted import BLOCK, Parts
+from ctrlattn.kernels.shifted import BLOCK, SplitComplex
 
 SIZES = [1, 2, 3, BLOCK - 1, BLOCK, BLOCK + 1, BLOCK + 2, 2 * BLOCK + 1, 2 * BLOCK + 2]
 
@@ -22,7 +22,7 @@ def case(n, dtype, columns=3, count=5, seed=0):
 
 
 def both(array):
-    return Parts(array.real.copy(), array.imag.copy())
+    return SplitComplex(array.real.copy(), array.imag.copy())
 
 
 def one_by_one(matrix, shifts, right):

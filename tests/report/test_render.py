@@ -13,7 +13,7 @@ import pytest
 
 from ctrlattn import plots
 from ctrlattn.report import folder
-from ctrlattn.report.page import Front, Heading, Law, Page
+from ctrlattn.report.page import Front, Heading, LawRow, Page
 from ctrlattn.report.section import Picture, Section, Table
 
 HOSTILE = (
@@ -44,7 +44,7 @@ PAGE = Page(
     heading=lambda material: Heading(HOSTILE, HOSTILE, [{"name": HOSTILE, "summary": "1 layer", "texts": [[HOSTILE]]}]),
     facts=lambda material: {},
     front=lambda material, numbers: Front(
-        (HOSTILE, f"The sum is {numbers['first']['sum']}."), (Law(HOSTILE, HOSTILE, HOSTILE, (HOSTILE, "good")),)
+        (HOSTILE, f"The sum is {numbers['first']['sum']}."), (LawRow(HOSTILE, HOSTILE, HOSTILE, (HOSTILE, "good")),)
     ),
     sections={"all": sections_of},
     beside={"a page.txt": lambda material: "more"},

@@ -9,7 +9,7 @@ from ctrlattn import PID, InputError, loop_transfer, margins, presets, simulate,
 from ctrlattn.design.performance import performance
 from ctrlattn.frequency.tokens import mean_cosine
 from ctrlattn.stability.modes.regions import unstable_share
-from ctrlattn.sweep.analyses import ANALYSES, Gains, chosen, cost
+from ctrlattn.sweep.analyses import ANALYSES, GainCells, chosen, cost
 from ctrlattn.sweep.cell import Cell, recorded_modes
 from ctrlattn.sweep.probe import hit_rate
 
@@ -72,7 +72,7 @@ def test_many_gains_at_once_are_each_cell_by_itself(form, name):
     options = chosen({name: {"modes": [0.1, 0.5, 0.9]} if "modes" in ANALYSES[name].options else {}})[name]
     base = {"preset": f"pidformer-{form}"}
     made = Cell({"loop": base, "recording": {"source": "minilm-l6", "layer": 3, "head": 2}})
-    values, sure = ANALYSES[name].of_gains(Gains(made, gains), options)
+    values, sure = ANALYSES[name].of_gains(GainCells(made, gains), options)
     assert sure.mean() > 0.95
     for g, row in zip(gains[sure], values.T[sure], strict=True):
         single = Cell(made.tables)

@@ -98,7 +98,7 @@ def own_loop(network: Checkpoint | torch.nn.Module, ids: Any, *, scale: Literal[
     states = torch.stack([_given(visit.x)[0] for visit in calls[start : start + period * passes : period]])
 
     def F(h: torch.Tensor) -> torch.Tensor:
-        place = _Place(h if h.ndim == 3 else h[None], before + 1, before + repeats + 1)
+        place = _PassPlace(h if h.ndim == 3 else h[None], before + 1, before + repeats + 1)
         with _between(model.get_submodule(modules[0]), place), sdpa_kernel(SDPBackend.MATH):
             model(**inputs)
         return place.reached if h.ndim == 3 else place.reached[0]
@@ -172,7 +172,7 @@ def _run(names: Sequence[str], start: int, length: int) -> int:
 
 
 @dataclass(eq=False)
-class _Place:
+class _PassPlace:
     """Where a pass begins, with h, and where it ends, by the number of the call of its first module."""
 
     h: torch.Tensor
@@ -182,12 +182,12 @@ class _Place:
     calls: int = 0
 
 
-class _Reached(Exception):
+class _NextPass(Exception):
     """The next pass begins: the rest of the network is not computed."""
 
 
 @contextmanager
-def _between(first: Any, place: _Place) -> Iterator[None]:
+def _between(first: Any, place: _PassPlace) -> Iterator[None]:
     """Run the block so that its network takes h where the pass begins, and ends where the next one does."""
 
     def begin(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -195,7 +195,7 @@ def _between(first: Any, place: _Place) -> Iterator[None]:
         x = stream_among(args, kwargs)[0]
         if place.calls == place.ends:
             place.reached = x
-            raise _Reached
+            raise _NextPass
         if place.calls != place.begins or x is None:
             return None
         return tuple(place.h if arg is x else arg for arg in args), {
@@ -205,7 +205,7 @@ def _between(first: Any, place: _Place) -> Iterator[None]:
     handle = first.register_forward_pre_hook(begin, with_kwargs=True)
     try:
         yield
-    except _Reached:
+    except _NextPass:
         pass
     finally:
         handle.remove()

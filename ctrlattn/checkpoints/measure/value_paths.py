@@ -161,7 +161,7 @@ class _Attention(NamedTuple):
         return streams[-1].reshape(streams[-1].shape[-2], self.heads, -1)
 
 
-class _Candidate(NamedTuple):
+class _InnerModule(NamedTuple):
     """A module inside an attention, and what it read and gave."""
 
     name: str
@@ -213,9 +213,9 @@ def _path(checkpoint: Checkpoint, sublayer: Sublayer, path: str, module: Any, ca
     return None
 
 
-def _seen(module: Any, call: dict[str, Any]) -> tuple[list[_Candidate], torch.Tensor | None, torch.Tensor]:
+def _seen(module: Any, call: dict[str, Any]) -> tuple[list[_InnerModule], torch.Tensor | None, torch.Tensor]:
     """Return (the inner modules that give features of tokens, the attention matrix, what the module returns)."""
-    candidates: list[_Candidate] = []
+    candidates: list[_InnerModule] = []
     tokens = next(iter(call.values())).shape[-2]
 
     def keep(name: str) -> Any:
@@ -224,7 +224,7 @@ def _seen(module: Any, call: dict[str, Any]) -> tuple[list[_Candidate], torch.Te
                 shape = output.shape
                 axis = 1 if shape[1] == tokens else 2 if shape[1] == 1 and shape[2] == tokens else 0
                 if axis:
-                    candidates.append(_Candidate(name, module, args[0], output, axis))
+                    candidates.append(_InnerModule(name, module, args[0], output, axis))
 
         return hook
 
@@ -236,7 +236,7 @@ def _seen(module: Any, call: dict[str, Any]) -> tuple[list[_Candidate], torch.Te
     return candidates, square[0] if square else None, first(result)
 
 
-def _output_map(candidates: list[_Candidate], result: torch.Tensor, target: Any) -> _Candidate | None:
+def _output_map(candidates: list[_InnerModule], result: torch.Tensor, target: Any) -> _InnerModule | None:
     """Return the linear map that gives the contribution, or whose output is what the attention returns."""
     linear = [inner for inner in reversed(candidates) if _inputs_of(inner.module)]
     same = [inner for inner in linear if inner.output.shape == result.shape and torch.equal(inner.output, result)]
@@ -262,7 +262,7 @@ def _layouts(features: int, heads: int, size: int) -> Iterator[Layout]:
         yield "grouped"
 
 
-def _are_values(attn: _Attention, o: torch.Tensor, candidate: _Candidate, fused: Layout) -> bool:
+def _are_values(attn: _Attention, o: torch.Tensor, candidate: _InnerModule, fused: Layout) -> bool:
     """Tell whether o changes by one factor for every c, and behind the first token as well."""
     places = value_rows(fused, torch.arange(candidate.features), attn.heads, o.shape[-1])
     factors = []

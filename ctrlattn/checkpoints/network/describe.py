@@ -23,7 +23,7 @@ from ctrlattn.files import visible
 from ctrlattn.parsing import read_json
 
 if TYPE_CHECKING:
-    from ctrlattn.checkpoints.network.gguf import Configuration
+    from ctrlattn.checkpoints.network.gguf import GGUFConfiguration
 
 _MANY = 1024  # layers: more than any network has whose family is unknown here
 _GGUF_TYPES = {"gemma3": "gemma3_text"}  # model types of transformers, where GGUF has another name for one
@@ -157,7 +157,7 @@ class Description:
             return _config(self.name, _raw_config(Path(self.folder)), self.allow_download)
 
     @cached_property
-    def gguf_configuration(self) -> "Configuration | None":
+    def gguf_configuration(self) -> "GGUFConfiguration | None":
         """What transformers makes of the header of a GGUF file; None for another source, or where it reads it all."""
         from ctrlattn.checkpoints.network.gguf import configuration
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ctrlattn.checkpoints.network.headers import GGUFHeader, ItemCount, Place, gguf_header, require_alike
+from ctrlattn.checkpoints.network.headers import GGUFHeader, ItemCount, WeightPlace, gguf_header, require_alike
 from ctrlattn.progress import Progress, silent
 
 _WORDS = {f"tokenizer.ggml.{name}" for name in ("tokens", "scores", "token_type", "merges")}
@@ -25,7 +25,7 @@ _GROUP = 1 << 16  # bytes of a weight that gguf is given at once: what it makes 
 _OTHERWISE = {"stablelm", "t5", "t5encoder", "lfm2", "gpt-oss", "gpt_oss", "falcon", "bloom", "qwen35", "qwen35moe"}
 
 
-class Configuration(NamedTuple):
+class GGUFConfiguration(NamedTuple):
     """What transformers makes of a GGUF file as configuration, the values that it is made of, and the header."""
 
     config: Any
@@ -33,7 +33,7 @@ class Configuration(NamedTuple):
     header: GGUFHeader
 
 
-def configuration(path: Path, header: GGUFHeader | None = None) -> Configuration | None:
+def configuration(path: Path, header: GGUFHeader | None = None) -> GGUFConfiguration | None:
     """Read the configuration of a GGUF file; `header` is what `gguf_header` gave, where it is known already.
 
     transformers' reader gets a small file with the same values and without the lists of words, which take seconds.
@@ -77,7 +77,7 @@ def configuration(path: Path, header: GGUFHeader | None = None) -> Configuration
     if "vocab_size" not in given:  # transformers counts the words, which the short file has not
         return None
     made.name_or_path = str(path.parent)
-    return Configuration(made, given, header)
+    return GGUFConfiguration(made, given, header)
 
 
 def _is_word_list(key: str, value: Any) -> bool:
@@ -85,7 +85,7 @@ def _is_word_list(key: str, value: Any) -> bool:
     return isinstance(value, ItemCount) and (key in _WORDS or key.startswith("general."))
 
 
-def tokenizer(path: Path, described: Configuration | None = None) -> Any | None:
+def tokenizer(path: Path, described: GGUFConfiguration | None = None) -> Any | None:
     """Make the tokenizer of a GGUF file, where transformers has no special class for the family."""
     import transformers
 
@@ -100,7 +100,7 @@ def tokenizer(path: Path, described: Configuration | None = None) -> Any | None:
 
 
 def network(
-    path: Path, cls: Any, described: Configuration | None = None, progress: Progress = silent, **options: Any
+    path: Path, cls: Any, described: GGUFConfiguration | None = None, progress: Progress = silent, **options: Any
 ) -> tuple[Any, dict[str, Any]] | None:
     """Return (the network, what transformers says of its loading), as `cls.from_pretrained` gives them."""
     described = described or configuration(path)
@@ -171,7 +171,7 @@ def _require_shapes(path: Path, model: Any, names: dict[str, str], header: GGUFH
 class GGUFStore:
     """Weights of a GGUF file by their name in the network, dequantised when they are read."""
 
-    def __init__(self, path: Path, empty: Any, dtype: torch.dtype, described: Configuration) -> None:
+    def __init__(self, path: Path, empty: Any, dtype: torch.dtype, described: GGUFConfiguration) -> None:
         from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
 
         _, given, self.header = described
@@ -232,13 +232,13 @@ def _files(header: GGUFHeader) -> set[Path]:
     return {place.path for place in header.places.values()}
 
 
-def _kind(place: Place) -> Any:
+def _kind(place: WeightPlace) -> Any:
     from gguf import GGMLQuantizationType
 
     return GGMLQuantizationType(place.kind)
 
 
-def _blocks(data: np.ndarray, place: Place) -> np.ndarray:
+def _blocks(data: np.ndarray, place: WeightPlace) -> np.ndarray:
     """Return the bytes of a weight as gguf's dequantisation takes them, 16 rows at a time.
 
     It does not matter where a row ends: rows are joined to long ones, since each step of the dequantisation costs the

@@ -47,7 +47,7 @@ class ItemCount(int):
     """The number of items of an array that was passed over."""
 
 
-class Place(NamedTuple):
+class WeightPlace(NamedTuple):
     """Where the data of one weight of a GGUF file are."""
 
     shape: tuple[int, ...]  # slowest first, as in torch
@@ -61,7 +61,7 @@ class GGUFHeader(NamedTuple):
     """Values by key, where an array is the ItemCount of its items; where each weight is; all files of the network."""
 
     values: dict[str, Any]
-    places: dict[str, Place]
+    places: dict[str, WeightPlace]
     paths: tuple[Path, ...]
 
     @property
@@ -339,7 +339,7 @@ class _GGUF:
                 at += 8 + length(data, at)[0]
         self._skip(at - start, label)
 
-    def _weight(self) -> tuple[str, Place]:
+    def _weight(self) -> tuple[str, WeightPlace]:
         """Read the name of a weight, and its place behind the start of all data."""
         from gguf.constants import GGML_QUANT_SIZES
 
@@ -351,4 +351,6 @@ class _GGUF:
         if kind not in GGML_QUANT_SIZES:
             raise InputError(f"{self.path}: {name!r} is of the unknown type {kind}")
         block, each = GGML_QUANT_SIZES[kind]
-        return name, Place(tuple(reversed(shape)), kind, offset, offset + math.prod(shape) // block * each, self.path)
+        return name, WeightPlace(
+            tuple(reversed(shape)), kind, offset, offset + math.prod(shape) // block * each, self.path
+        )

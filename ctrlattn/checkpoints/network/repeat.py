@@ -110,7 +110,7 @@ def repeat(
 
 
 @dataclass(frozen=True, eq=False)
-class Law:
+class SpanLoop:
     """What runs how often, and by which law one pass leads to the next."""
 
     span: tuple[int, int]
@@ -213,7 +213,7 @@ class _Carried(NamedTuple):
 class _Hook:
     """Hands the loop from layer to layer, and closes the pass k behind the last layer of the span."""
 
-    law: Law
+    law: SpanLoop
     closing: Passes
     k: int
     starts: bool
@@ -254,13 +254,13 @@ class _Hook:
         return new, carry._replace(state=state)
 
 
-def _law(checkpoint: Checkpoint, layers: Any, passes: Any, controller: Any, recall: Any) -> Law:
+def _law(checkpoint: Checkpoint, layers: Any, passes: Any, controller: Any, recall: Any) -> SpanLoop:
     """Return the law, checked against the network."""
     require_no_loop(checkpoint)
     require_list(checkpoint.family, checkpoint.model)
     span, loop = require_loop(layers, passes, controller, recall, len(checkpoint.layers))
     _require_one_width(checkpoint, *span)
-    law = Law(span, require_whole("passes", passes), loop)
+    law = SpanLoop(span, require_whole("passes", passes), loop)
     law.entry()
     return law
 
@@ -294,7 +294,7 @@ def _around_the_same_weights(model: Any, layers: list[Any]) -> list[Any]:
     return copies
 
 
-def _digits(law: Law) -> torch.Tensor:
+def _digits(law: SpanLoop) -> torch.Tensor:
     """Return the law as bytes."""
     return torch.from_numpy(np.frombuffer(json.dumps(law.entry()).encode(), np.uint8).copy())
 
@@ -308,7 +308,7 @@ def _carrier(controller: Any) -> Any:
 
 
 def _controller_of(entry: dict[str, Any] | None) -> Any:
-    """Return the controller that `Law.entry` has described."""
+    """Return the controller that `SpanLoop.entry` has described."""
     if entry is None:
         return None
     import tomli_w

@@ -61,7 +61,7 @@ class Flow:
 
         They are computed part by part when they are asked for, by the network as it is then.
         """
-        return _Signals(lambda part: self._signals(sublayer, part), len(self.streams))
+        return _PartSignals(lambda part: self._signals(sublayer, part), len(self.streams))
 
     def _signals(self, sublayer: Sublayer, part: int) -> _Triple:
         triple: list[torch.Tensor] = []
@@ -104,7 +104,7 @@ class Flow:
         return first(output)
 
 
-class _Signals(Sequence[_Triple]):
+class _PartSignals(Sequence[_Triple]):
     """Signals of each part of a text, of which the first few are held and the others are computed each time."""
 
     def __init__(self, of: Callable[[int], _Triple], count: int) -> None:

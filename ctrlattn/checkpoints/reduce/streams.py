@@ -14,7 +14,7 @@ import torch
 LARGEST = 1 << 28  # bytes that are held in memory: the usual calibration text of a network of 7 billion weights
 
 
-class _Place(NamedTuple):
+class _FilePlace(NamedTuple):
     """Where a part is in the file, and as what it comes back."""
 
     start: int
@@ -42,7 +42,7 @@ class Streams(Sequence[torch.Tensor]):
 
     def __init__(self, parts: Sequence[torch.Tensor] = (), *, largest: int | None = None) -> None:
         self._left = LARGEST if largest is None else largest
-        self._parts: list[torch.Tensor | _Place] = []
+        self._parts: list[torch.Tensor | _FilePlace] = []
         self._file: IO[bytes] | None = None
         self._end = 0
         for part in parts:
@@ -55,7 +55,7 @@ class Streams(Sequence[torch.Tensor]):
             self._left -= size
             self._parts.append(part)
             return
-        place = _Place(self._end, size, part.shape, part.dtype, part.device)
+        place = _FilePlace(self._end, size, part.shape, part.dtype, part.device)
         self._write(place, part)
         self._end += size
         self._parts.append(place)
@@ -86,7 +86,7 @@ class Streams(Sequence[torch.Tensor]):
     def __iter__(self) -> Iterator[torch.Tensor]:
         return (self[i] for i in range(len(self)))
 
-    def _write(self, place: _Place, part: torch.Tensor) -> None:
+    def _write(self, place: _FilePlace, part: torch.Tensor) -> None:
         if self._file is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the parts)
             weakref.finalize(self, self._file.close)
@@ -94,7 +94,7 @@ class Streams(Sequence[torch.Tensor]):
         self._file.write(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         self._file.flush()  # a disk that is full is told here, and not when the file is closed
 
-    def _read(self, place: _Place) -> torch.Tensor:
+    def _read(self, place: _FilePlace) -> torch.Tensor:
         assert self._file is not None
         self._file.seek(place.start)
         content = torch.frombuffer(bytearray(self._file.read(place.size)), dtype=place.dtype)

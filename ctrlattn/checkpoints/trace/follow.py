@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ctrlattn.checkpoints.trace.forms import Atom, Form, Part, joined
+from ctrlattn.checkpoints.trace.forms import Atom, AtomPart, Form, joined
 from ctrlattn.checkpoints.trace.norms import forgets_size
 from ctrlattn.checkpoints.trace.rules import RULES, Operation, several
 
@@ -156,7 +156,7 @@ class Follower(TorchDispatchMode):
 
         parts = Form()
         for atom in {**before, **form}:
-            pair = [f[atom] if atom in f else Part(torch.zeros_like(s)) for f, s in ((before, whole), (form, t))]
+            pair = [f[atom] if atom in f else AtomPart(torch.zeros_like(s)) for f, s in ((before, whole), (form, t))]
             parts[atom] = joined(pair, put_in)
         self.put(whole, parts)
 

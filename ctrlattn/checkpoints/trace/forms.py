@@ -65,7 +65,7 @@ class Atom:
         return torch.where(small, torch.ones((), dtype=self.value.dtype), self.value) if bool(small.any()) else None
 
 
-class Part(NamedTuple):
+class AtomPart(NamedTuple):
     """p_k, whether a factor between it and its atom depends on the text, the coarsest rounding on the way, a probe."""
 
     value: torch.Tensor
@@ -78,15 +78,15 @@ class Part(NamedTuple):
         """What shows the factor: the image of the atom's probe, or of the atom where it has no zeros."""
         return self.value if self.probe is None else self.probe
 
-    def through(self, f: Callable[[torch.Tensor], torch.Tensor]) -> "Part":
+    def through(self, f: Callable[[torch.Tensor], torch.Tensor]) -> "AtomPart":
         """Return the part of f(t), f linear."""
         return self._replace(value=f(self.value), probe=None if self.probe is None else f(self.probe))
 
 
-def joined(parts: Sequence[Part], f: Callable[[Sequence[torch.Tensor]], torch.Tensor]) -> Part:
+def joined(parts: Sequence[AtomPart], f: Callable[[Sequence[torch.Tensor]], torch.Tensor]) -> AtomPart:
     """Return one part for several of one atom: f, linear in all of them at once, of their values and their probes."""
     probed = any(part.probe is not None for part in parts)
-    return Part(
+    return AtomPart(
         f([part.value for part in parts]),
         any(part.by_text for part in parts),
         max(part.rounding for part in parts),
@@ -94,7 +94,7 @@ def joined(parts: Sequence[Part], f: Callable[[Sequence[torch.Tensor]], torch.Te
     )
 
 
-class Form(dict[Atom, Part]):
+class Form(dict[Atom, AtomPart]):
     """The parts of one tensor by their atoms.
 
     Examples
@@ -108,7 +108,7 @@ class Form(dict[Atom, Part]):
     @classmethod
     def of(cls, atom: Atom) -> "Form":
         """Return the form of the tensor that is the atom."""
-        return cls({atom: Part(atom.value, probe=atom.probe)})
+        return cls({atom: AtomPart(atom.value, probe=atom.probe)})
 
     def through(self, f: Callable[[torch.Tensor], torch.Tensor], by_text: bool = False) -> "Form":
         """Return the parts of f(t), f linear."""

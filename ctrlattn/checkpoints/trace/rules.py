@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ctrlattn.checkpoints.trace.forms import Atom, Form, Part, joined
+from ctrlattn.checkpoints.trace.forms import Atom, AtomPart, Form, joined
 
 MOST_ATOMS = 64  # of one tensor: a concatenation of more is an atom of its own
 
@@ -214,7 +214,7 @@ def _joined(op: Operation) -> Form | None:
     whole = Form()
     for atom in atoms:
         pairs = zip([Form() if form is None else form for form in forms], tensors, strict=True)
-        parts = [form[atom] if atom in form else Part(torch.zeros_like(t)) for form, t in pairs]
+        parts = [form[atom] if atom in form else AtomPart(torch.zeros_like(t)) for form, t in pairs]
         whole[atom] = joined(
             parts,
             lambda pieces: op.function(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ctrlattn.checkpoints.trace.follow import Followed
-from ctrlattn.checkpoints.trace.forms import Atom, Form, Part
+from ctrlattn.checkpoints.trace.forms import Atom, AtomPart, Form
 from ctrlattn.checkpoints.trace.structure import Coefficient
 from ctrlattn.errors import InputError
 
@@ -111,14 +111,14 @@ def _names(form: Form) -> str:
     return ", ".join(sorted({atom.path or atom.role for atom in form})[:3])
 
 
-def coefficient(atom: Atom, part: Part) -> Coefficient:
+def coefficient(atom: Atom, part: AtomPart) -> Coefficient:
     """Return c of a part c a: a number, a number per feature, or what depends on the text.
 
     >>> import torch
     >>> atom = Atom("module", "mlp", torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
-    >>> coefficient(atom, Part(0.5 * atom.value)).value
+    >>> coefficient(atom, AtomPart(0.5 * atom.value)).value
     0.5
-    >>> coefficient(atom, Part(torch.tensor([1.0, 3.0]) * atom.value)).value.tolist()
+    >>> coefficient(atom, AtomPart(torch.tensor([1.0, 3.0]) * atom.value)).value.tolist()
     [1.0, 3.0]
     """
     if atom.role == "constant":

@@ -17,9 +17,9 @@ from ctrlattn.errors import InputError
 from ctrlattn.files import atomic, output_directory
 from ctrlattn.identity import digest
 from ctrlattn.nn.experiment import data_parallel
-from ctrlattn.nn.experiment.data import Data, Part, load
+from ctrlattn.nn.experiment.data import Data, Examples, load
 from ctrlattn.nn.experiment.image_folders import folder
-from ctrlattn.nn.experiment.plan import Plan
+from ctrlattn.nn.experiment.plan import ComparisonPlan
 from ctrlattn.nn.experiment.resume import resumed
 from ctrlattn.nn.experiment.settings import SHAPES, SIZES, RunSettings
 from ctrlattn.nn.experiment.summary import summarise
@@ -31,7 +31,7 @@ from ctrlattn.results import json_ready
 
 
 def compare(
-    plan: Plan,
+    plan: ComparisonPlan,
     out: Path,
     progress: Progress = silent,
     *,
@@ -59,7 +59,9 @@ def compare(
         return _compare(plan, out, progress, workers if data_parallel.count() == 1 else 1, data_parallel.device(device))
 
 
-def _compare(plan: Plan, out: Path, progress: Progress, workers: int, device: torch.device) -> dict[str, Any] | None:
+def _compare(
+    plan: ComparisonPlan, out: Path, progress: Progress, workers: int, device: torch.device
+) -> dict[str, Any] | None:
     require_workers(workers, device)
     progress = progress if data_parallel.rank() == 0 else silent
     data = data_of(plan)
@@ -138,11 +140,11 @@ def _begin_worker() -> None:
     end_with_parent()
 
 
-def _run(settings: RunSettings, plan: Plan, runs: Path, weights: Path) -> None:
+def _run(settings: RunSettings, plan: ComparisonPlan, runs: Path, weights: Path) -> None:
     resumed(runs, weights, settings, data_of(plan))
 
 
-def require_networks(plan: Plan) -> None:
+def require_networks(plan: ComparisonPlan) -> None:
     """Raise InputError where a network of the plan cannot be built; no data are read.
 
     Examples
@@ -160,10 +162,10 @@ def require_networks(plan: Plan) -> None:
             inputs = (
                 torch.zeros(1, 2, dtype=torch.long) if plan.data == "text" else torch.zeros(1, channels, side, side)
             )
-            part = Part(inputs, torch.zeros(1, dtype=torch.long))
+            part = Examples(inputs, torch.zeros(1, dtype=torch.long))
             build(settings, Data(plan.data, 2, part, part, part))
 
 
-def data_of(plan: Plan) -> Data:
+def data_of(plan: ComparisonPlan) -> Data:
     """Load the data set that a plan names."""
     return load(plan.data) if plan.data in SIZES else folder(Path(plan.data), plan.settings_of("", 0).image)

@@ -18,26 +18,26 @@ from ctrlattn.errors import InputError, require_known
 NAMES = ("digits", "mnist5k", "text")
 
 
-class Part(NamedTuple):
+class Examples(NamedTuple):
     """Images (N, 1, side, side) in [0, 1] with labels (N,), or characters (N, n) with the next characters (N, n).
 
-    Images of a directory (`folders.Images`) are indexed in the same way.
+    Images of a directory (`image_folders.Images`) are indexed in the same way.
     """
 
     inputs: Any
     targets: torch.Tensor
 
-    def take(self, rows: Any, draws: np.ndarray) -> "Part":
+    def take(self, rows: Any, draws: np.ndarray) -> "Examples":
         """Return the rows of a batch. Images of a directory are cut and mirrored by `draws` (rows, 5), in [0, 1)."""
         rows = torch.as_tensor(rows)
         cut = getattr(self.inputs, "drawn", None)
         inputs = self.inputs[rows] if cut is None else cut(rows, draws)
-        return Part(inputs, self.targets[rows])
+        return Examples(inputs, self.targets[rows])
 
-    def batches(self, size: int) -> Iterator["Part"]:
+    def batches(self, size: int) -> Iterator["Examples"]:
         """Yield all rows, `size` at a time, in their order."""
         for start in range(0, len(self.targets), size):
-            yield Part(self.inputs[start : start + size], self.targets[start : start + size])
+            yield Examples(self.inputs[start : start + size], self.targets[start : start + size])
 
 
 class Data(NamedTuple):
@@ -45,9 +45,9 @@ class Data(NamedTuple):
 
     name: str
     classes: int
-    train: Part
-    valid: Part
-    test: Part
+    train: Examples
+    valid: Examples
+    test: Examples
     mean: float | tuple[float, ...] = 0.0  # one number, or one per colour
     deviation: float | tuple[float, ...] = 1.0
 
@@ -134,7 +134,7 @@ def images(name: str, pixels: np.ndarray, labels: np.ndarray, *, train: int, val
         raise InputError(f"{name}: pixels must lie in [0, 1], got {pixels.min():g} ... {pixels.max():g}")
     x, y = torch.as_tensor(pixels, dtype=torch.float32)[:, None], torch.as_tensor(labels, dtype=torch.long)
     cuts = (slice(train), slice(train, train + valid), slice(train + valid, None))
-    learnt, checked, tested = (Part(x[cut], y[cut]) for cut in cuts)
+    learnt, checked, tested = (Examples(x[cut], y[cut]) for cut in cuts)
     mean, deviation = learnt.inputs.mean().item(), learnt.inputs.std().item()
     return Data(name, int(y.max()) + 1, learnt, checked, tested, mean, deviation or 1.0)
 
@@ -172,10 +172,10 @@ def characters(name: str, text: str, context: int, windows: tuple[int, int, int]
     return Data(name, len(alphabet), cut[0], cut[1], cut[2])
 
 
-def _windows(ids: np.ndarray, context: int, count: int) -> Part:
+def _windows(ids: np.ndarray, context: int, count: int) -> Examples:
     starts = np.linspace(0, len(ids) - context - 1, count).astype(int)
     rows = torch.as_tensor(ids[starts[:, None] + np.arange(context + 1)], dtype=torch.long)
-    return Part(rows[:, :-1], rows[:, 1:])
+    return Examples(rows[:, :-1], rows[:, 1:])
 
 
 def _module(name: str, package: str) -> Any:

@@ -20,7 +20,7 @@ import torch
 from ctrlattn.errors import InputError
 from ctrlattn.files import visible
 from ctrlattn.identity import digest, of_files
-from ctrlattn.nn.experiment.data import Data, Part
+from ctrlattn.nn.experiment.data import Data, Examples
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 # Mean and deviation of the pixels of ImageNet, as in timm's DeiT.
@@ -220,5 +220,5 @@ def _classes(path: Path) -> tuple[list[str], list[tuple[Path, int]]]:
 
 
 def _data(path: Path, names: list[str], side: int, parts: list[list[tuple[Path, int]]]) -> Data:
-    made = [Part(Images([f for f, _ in rows], side), torch.tensor([label for _, label in rows])) for rows in parts]
+    made = [Examples(Images([f for f, _ in rows], side), torch.tensor([label for _, label in rows])) for rows in parts]
     return Data(path.resolve().name, len(names), made[0], made[1], made[2], MEAN, DEVIATION)

@@ -27,7 +27,7 @@ from ctrlattn.nn.experiment.loop_plan import QUESTIONS, settings_of
 from ctrlattn.nn.experiment.loop_score import curves_of, rescue_table, score_of, scores_of
 from ctrlattn.nn.experiment.loop_settings import LoopSettings
 from ctrlattn.nn.experiment.loop_training import build_loop, copied, fit_loop, on_device
-from ctrlattn.nn.experiment.plan import Plan
+from ctrlattn.nn.experiment.plan import ComparisonPlan
 from ctrlattn.nn.experiment.resume import stored
 from ctrlattn.nn.experiment.settings import identity_of, without_default
 from ctrlattn.nn.experiment.summary import summarise
@@ -37,7 +37,7 @@ from ctrlattn.results import json_ready
 
 
 def compare_loops(
-    plan: Plan, out: Path, progress: Progress = silent, *, workers: int = 1, device: str = "cpu"
+    plan: ComparisonPlan, out: Path, progress: Progress = silent, *, workers: int = 1, device: str = "cpu"
 ) -> dict[str, Any]:
     """Train, forecast, run beyond training, and compare; what is there already is read.
 
@@ -140,7 +140,7 @@ def run_beyond(
 
 
 def _compared(
-    plan: Plan, made: list[dict[str, Any]], ends: list[dict[str, Any]], forecasts: list[dict[str, Any]]
+    plan: ComparisonPlan, made: list[dict[str, Any]], ends: list[dict[str, Any]], forecasts: list[dict[str, Any]]
 ) -> dict[str, Any]:
     pairs = list(zip(made, ends, strict=True))
     passes = settings_of(plan, plan.arms[0], plan.seeds[0]).trained_passes
@@ -179,7 +179,7 @@ def _forecasts(made: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _plan_of(plan: Plan) -> dict[str, Any]:
+def _plan_of(plan: ComparisonPlan) -> dict[str, Any]:
     """Return everything that is fixed before the first run, rules and thresholds of the forecasts included."""
     return {
         **asdict(plan),

@@ -10,7 +10,7 @@ from ctrlattn.errors import InputError, require_known, require_whole
 from ctrlattn.nn.experiment.loop_arms import DEFAULT, loop_arm
 from ctrlattn.nn.experiment.loop_settings import LoopSettings, require_loop_settings
 from ctrlattn.nn.experiment.loop_tasks import task_of
-from ctrlattn.nn.experiment.plan import LARGEST_SEED, Claim, Plan
+from ctrlattn.nn.experiment.plan import LARGEST_SEED, Claim, ComparisonPlan
 
 QUESTIONS = {
     "recall": "2604.15259: without recall fixed points do not depend on the input; recall with outer norm extrapolates",
@@ -42,7 +42,7 @@ CLAIMS = (
 
 def loop_plan(
     task: str, *, seeds: tuple[int, ...] = (0, 1, 2), arms: tuple[str, ...] = DEFAULT, **settings: Any
-) -> Plan:
+) -> ComparisonPlan:
     """Return the plan of a comparison of loops: arms, seeds, settings, and the tests that are fixed before the runs.
 
     Parameters
@@ -77,12 +77,12 @@ def loop_plan(
         loop_arm(arm)
     others = [claim for claim in CLAIMS if claim.arm in arms and claim.arm != arms[0]]
     tests = tuple(claim for claim in others if not (pooled and claim.score.startswith("size")))  # images have one size
-    plan = Plan(task, tuple(arms), tuple(seeds), arms[0], settings=settings, tests=tests)
+    plan = ComparisonPlan(task, tuple(arms), tuple(seeds), arms[0], settings=settings, tests=tests)
     for arm in arms:
         require_loop_settings(settings_of(plan, arm, seeds[0]))
     return plan
 
 
-def settings_of(plan: Plan, arm: str, seed: int) -> LoopSettings:
+def settings_of(plan: ComparisonPlan, arm: str, seed: int) -> LoopSettings:
     """Return the settings of one run of a plan."""
     return LoopSettings(plan.data, arm, seed, **plan.settings)

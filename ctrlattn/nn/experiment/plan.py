@@ -44,7 +44,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComparisonPlan:
     """The arms, seeds, settings and tests of a trained comparison.
 
     `rates` holds the learning rate of each arm that has one of its own.
@@ -71,7 +71,7 @@ class Plan:
         return settings_of(self.data, {**self.settings, **rate}, arm, seed)
 
 
-def plan_of(data: str, **changes: Any) -> Plan:
+def plan_of(data: str, **changes: Any) -> ComparisonPlan:
     """Return a checked plan for one of the data sets, or for a directory of images.
 
     Raises
@@ -87,7 +87,7 @@ def plan_of(data: str, **changes: Any) -> Plan:
     ctrlattn.InputError: unknown arm 'softmx': did you mean 'softmax'?
     """
     require_data(data)
-    plan = Plan(data, **changes)
+    plan = ComparisonPlan(data, **changes)
     for name in ("arms", "seeds"):
         if not isinstance(getattr(plan, name), tuple | list):
             raise InputError(f"{name} must be a list, got {getattr(plan, name)!r}")
@@ -119,7 +119,7 @@ def plan_of(data: str, **changes: Any) -> Plan:
     return plan
 
 
-def read_plan(path: Path, data: str | None = None) -> Plan:
+def read_plan(path: Path, data: str | None = None) -> ComparisonPlan:
     """Read the plan in a TOML file; see simulations/configs/train_digits.toml.
 
     Parameters
@@ -144,9 +144,9 @@ def read_plan(path: Path, data: str | None = None) -> Plan:
         raise InputError(f"{path}: {error}") from error
 
 
-def _plan_from(table: dict[str, Any], data: str | None) -> Plan:
+def _plan_from(table: dict[str, Any], data: str | None) -> ComparisonPlan:
     """Return the plan of a parsed file."""
-    require_keys("plan", table, {f.name for f in fields(Plan)})
+    require_keys("plan", table, {f.name for f in fields(ComparisonPlan)})
     data_name = table.pop("data", data)
     if data_name is None:
         raise InputError(f"data must say what to train on: {', '.join(SIZES)} or a directory of images")
@@ -166,7 +166,7 @@ def _plan_from(table: dict[str, Any], data: str | None) -> Plan:
     return plan_of(data_name, tests=tuple(Claim(**test) for test in tests), **lists, **table)
 
 
-def require_room(plan: Plan) -> None:
+def require_room(plan: ComparisonPlan) -> None:
     """Raise InputError where a network of the plan does not fit into memory, or its sizes do not fit each other.
 
     >>> require_room(plan_of("digits", settings={"dim": 32}))

@@ -12,7 +12,7 @@ from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
 from ctrlattn.identity import digest
 from ctrlattn.nn.experiment import data_parallel
-from ctrlattn.nn.experiment.data import Data, Part
+from ctrlattn.nn.experiment.data import Data, Examples
 from ctrlattn.nn.experiment.image_folders import Images
 from ctrlattn.nn.experiment.settings import RunSettings, identity_of
 from ctrlattn.nn.experiment.training import train
@@ -106,7 +106,7 @@ def _same(earlier: dict[str, Any], identity: dict[str, Any]) -> bool:
     return {**defaults, **earlier.get("settings", {})} == {**defaults, **identity}
 
 
-def _content(part: Part) -> str:
+def _content(part: Examples) -> str:
     """Return the digest of the bytes of every image, and of the labels."""
     return digest(part.inputs.content, part.targets)
 

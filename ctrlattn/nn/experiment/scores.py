@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from ctrlattn.nn.experiment.attacks import fgsm, noisy, pgd
-from ctrlattn.nn.experiment.data import Data, Part
+from ctrlattn.nn.experiment.data import Data, Examples
 from ctrlattn.nn.modules.network import Network
 from ctrlattn.perplexity import perplexity_of
 
@@ -24,7 +24,7 @@ def placed(inputs: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
     return inputs.to(weight.device, weight.dtype if inputs.is_floating_point() else inputs.dtype)
 
 
-def loss_of(model: torch.nn.Module, data: Data, part: Part) -> torch.Tensor:
+def loss_of(model: torch.nn.Module, data: Data, part: Examples) -> torch.Tensor:
     """Return the mean cross-entropy of a part in nats, on the device of the network and in its dtype."""
     inputs = placed(part.inputs, model)
     targets = part.targets.to(inputs.device)
@@ -32,7 +32,7 @@ def loss_of(model: torch.nn.Module, data: Data, part: Part) -> torch.Tensor:
 
 
 @torch.no_grad()
-def mean_loss(model: Network, data: Data, part: Part) -> float:
+def mean_loss(model: Network, data: Data, part: Examples) -> float:
     """Return the mean cross-entropy of a part in nats, in evaluation mode and AT_ONCE inputs at a time."""
     was_training = model.training
     model.eval()
@@ -63,7 +63,7 @@ def score(model: Network, data: Data, seed: int = 0) -> dict[str, float]:
     return {"loss": loss, **{name: hits / len(data.test.targets) for name, hits in hits_by_name.items()}}
 
 
-def _right(model: Network, data: Data, part: Part, generator: torch.Generator) -> dict[str, int]:
+def _right(model: Network, data: Data, part: Examples, generator: torch.Generator) -> dict[str, int]:
     """Count the correctly classified images of a part, clean and under each perturbation."""
     x = placed(part.inputs, model)
     y = part.targets.to(x.device)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ctrlattn.errors import InputError
-from ctrlattn.nn.experiment.plan import Plan
+from ctrlattn.nn.experiment.plan import ComparisonPlan
 from ctrlattn.nn.experiment.statistics import Paired, holm, paired, seeds_needed
 
 
@@ -31,7 +31,7 @@ def value_of(run: dict[str, Any], score: str) -> float:
     return float(values[name])
 
 
-def summarise(plan: Plan, runs: list[dict[str, Any]]) -> dict[str, Any]:
+def summarise(plan: ComparisonPlan, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Summarise a plan by its runs, which may be in any order."""
     by_run = {(run["settings"]["arm"], run["settings"]["seed"]): run for run in runs}
     scalars = [name for name, value in runs[0]["trained"].items() if not isinstance(value, list)]
@@ -58,7 +58,7 @@ def summarise(plan: Plan, runs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _tests(plan: Plan, differences: Callable[[str, str, float], np.ndarray]) -> list[dict[str, Any]]:
+def _tests(plan: ComparisonPlan, differences: Callable[[str, str, float], np.ndarray]) -> list[dict[str, Any]]:
     """Do each test of the plan, with Holm's p over all of them, and the seeds that would detect what was observed."""
     if len(plan.seeds) < 2:
         return []
@@ -111,7 +111,7 @@ def _mean(rows: list[list[Any]]) -> list[float]:
     return [float(np.mean([float(row[k]) for row in rows if len(row) > k])) for k in range(length)]
 
 
-def _controllers(plan: Plan, by_run: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
+def _controllers(plan: ComparisonPlan, by_run: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
     """Return {"controllers": ...} with the gains that arms learned and the shares that they clipped; {} without any.
 
     Values are over the seeds. Gains and shares of several layers are averaged over the layers first.

@@ -16,7 +16,7 @@ from ctrlattn.stability.modes.zero_exclusion import stable_spread
 from ctrlattn.values import short
 
 
-class Gains(NamedTuple):
+class TensorGains(NamedTuple):
     """The numbers that `PID.step` reads, as tensors: a PID itself checks its numbers, which a traced graph cannot."""
 
     kp: Any
@@ -79,7 +79,7 @@ class LearnedPID(torch.nn.Module):
         region = "" if self.region is None else f", region={self.region}, spread={self.spread:.4g}"
         return f"now {short(self.fixed())}{region}"
 
-    def gains(self) -> Gains:
+    def gains(self) -> TensorGains:
         """Return the current gains, scalars with a gradient."""
         return self._gains(self.theta)
 
@@ -96,13 +96,13 @@ class LearnedPID(torch.nn.Module):
         kp, ki, kd, form, ema = self._gains(self.theta.detach().double())
         return PID(float(kp), float(ki), float(kd), form=form, ema=ema)
 
-    def _gains(self, theta: torch.Tensor) -> Gains:
+    def _gains(self, theta: torch.Tensor) -> TensorGains:
         first = (self.start.kp, self.start.ki, self.start.kd)
         change = theta if self.spread is None else self.spread * torch.tanh(theta)
         kp, ki, kd = (
             gain + c if self.spread is None else gain * (1 + c) for gain, c in zip(first, change.unbind(), strict=True)
         )
-        return Gains(kp, ki, kd, self.form, self.start.ema)
+        return TensorGains(kp, ki, kd, self.form, self.start.ema)
 
     def realization(self) -> Realization:
         """Return (A, B, C, D) with the current gains."""

@@ -19,7 +19,7 @@ from ctrlattn.report.words import count, listed, number, percent
 from ctrlattn.sweep.analyses import Output
 from ctrlattn.sweep.axes import Axis, Range
 from ctrlattn.sweep.dataset import best_place, cell_toml, short_names, values_at
-from ctrlattn.sweep.plan import Plan, plan_of
+from ctrlattn.sweep.plan import SweepPlan, plan_of
 from ctrlattn.sweep.spec import Spec, dumps
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _REASONS = 12  # rows of the table of refusals
 class Swept:
     """A sweep with its results, and the place of its best cell."""
 
-    plan: Plan
+    plan: SweepPlan
     spec: Spec
     dataset: "xr.Dataset"
     best: tuple[int, ...] | None

@@ -18,7 +18,7 @@ from ctrlattn.linear.lapack import spectral_radii
 from ctrlattn.loop import Loop
 from ctrlattn.stability.modes.exact_gains import Polynomial, parallel_points, slope, values_at
 from ctrlattn.stability.modes.gain_pencils import (
-    Parts,
+    GainFactors,
     mode_matrices,
     mode_matrix,
     mode_pencil,
@@ -262,7 +262,7 @@ def _number(value: Any) -> float:
     return float(require_gains([value], 1, "the first gain")[0])
 
 
-def _slice(modes: np.ndarray, over: Parts, first: float, quantity: str) -> list[Interval]:
+def _slice(modes: np.ndarray, over: GainFactors, first: float, quantity: str) -> list[Interval]:
     """Return what the stable intervals of all modes, found one by one, have in common."""
     inside: list[Interval] = [(-math.inf, math.inf)]
     for a in map(real_if_real, modes):
@@ -279,7 +279,7 @@ def _values(polynomials: Sequence[Polynomial], z: np.ndarray) -> list[np.ndarray
     return [np.where(np.abs(value) <= _NEXT_DOUBLE * np.abs(falls), 0.0, value) for value, falls in pairs]
 
 
-def _require_pole(over: Parts, a: complex, gains: np.ndarray, z: np.ndarray, quantity: str) -> None:
+def _require_pole(over: GainFactors, a: complex, gains: np.ndarray, z: np.ndarray, quantity: str) -> None:
     """Check it the second way: the closed-loop matrix M at gains (m, 2) has the eigenvalue z, M - zI being singular."""
     if not len(gains):
         return

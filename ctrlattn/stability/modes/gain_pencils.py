@@ -25,7 +25,7 @@ _LOOP = ("skip", "feedback")
 _ZERO = [Fraction(0)]
 
 
-class Part(NamedTuple):
+class GainFactor(NamedTuple):
     """What one gain multiplies: a controller, or skip or feedback themselves."""
 
     name: str
@@ -34,21 +34,21 @@ class Part(NamedTuple):
     den: list[Fraction]
 
 
-class Parts(NamedTuple):
+class GainFactors(NamedTuple):
     """The controller without the gains, and what each of them multiplies."""
 
     loop: Loop
-    fixed: Part
-    axes: tuple[Part, ...]
+    fixed: GainFactor
+    axes: tuple[GainFactor, ...]
 
 
-def parts(loop: Loop, axes: Sequence[Any]) -> Parts:
+def parts(loop: Loop, axes: Sequence[Any]) -> GainFactors:
     """Return the controllers behind the gains that `gain_polynomials.family` has accepted."""
     controller = loop.controller or PID()
     varied: dict[str, Any] = {axis: 0.0 for axis in axes if isinstance(axis, str) and axis in _PID}
     fixed = replace(controller, **varied) if isinstance(controller, PID) else controller
 
-    def part(axis: Any) -> Part:
+    def part(axis: Any) -> GainFactor:
         if not isinstance(axis, str):
             return _part("", as_controller(axis))
         if axis in _LOOP:
@@ -56,10 +56,10 @@ def parts(loop: Loop, axes: Sequence[Any]) -> Parts:
         unit: dict[str, Any] = {**dict.fromkeys(_PID, 0.0), axis: 1.0}
         return _part("", replace(controller, **unit))
 
-    return Parts(loop, _part("", fixed), tuple(part(axis) for axis in axes))
+    return GainFactors(loop, _part("", fixed), tuple(part(axis) for axis in axes))
 
 
-def mode_polynomials(over: Parts, a: complex) -> tuple[Polynomial, list[Polynomial]]:
+def mode_polynomials(over: GainFactors, a: complex) -> tuple[Polynomial, list[Polynomial]]:
     """Return p_0 and the p_i of the closed-loop polynomial p_0 + sum_i g_i p_i of mode a, without rounding."""
     all_parts = (over.fixed, *over.axes)
     den = [Fraction(1)]
@@ -77,18 +77,18 @@ def mode_polynomials(over: Parts, a: complex) -> tuple[Polynomial, list[Polynomi
     ]
 
 
-def mode_pencil(over: Parts, a: complex, first: float) -> Pencil:
+def mode_pencil(over: GainFactors, a: complex, first: float) -> Pencil:
     """Return the closed-loop polynomial of mode a at the first gain as p + g q, g the second."""
     fixed, (along, across) = mode_polynomials(over, a)
     return pencil(combined(fixed, [along], [first]), across)
 
 
-def mode_matrix(over: Parts, a: complex, first: float) -> Callable[[np.ndarray], np.ndarray]:
+def mode_matrix(over: GainFactors, a: complex, first: float) -> Callable[[np.ndarray], np.ndarray]:
     """Return the closed-loop state matrices of mode a as a function of second gains (m,)."""
     return lambda second: mode_matrices(over, a, np.stack([np.full(len(second), first), second], axis=-1))
 
 
-def mode_matrices(over: Parts, a: complex, gains: np.ndarray) -> np.ndarray:
+def mode_matrices(over: GainFactors, a: complex, gains: np.ndarray) -> np.ndarray:
     """Return the closed-loop state matrices of mode a for gains (..., axes): (..., n, n)."""
     every = (over.fixed, *over.axes)
     a_c = block_diag(*(part.matrices[0] for part in every))
@@ -126,11 +126,11 @@ def require_gains(gains: Any, axes: int, quantity: str) -> np.ndarray:
     return values
 
 
-def _part(name: str, controller: Any) -> Part:
-    return Part(name, controller_realization(controller), *controller_fraction(controller))
+def _part(name: str, controller: Any) -> GainFactor:
+    return GainFactor(name, controller_realization(controller), *controller_fraction(controller))
 
 
-def _product_of_others(all_parts: tuple[Part, ...], i: int) -> list[Fraction]:
+def _product_of_others(all_parts: tuple[GainFactor, ...], i: int) -> list[Fraction]:
     result = [Fraction(1)]
     for j, part in enumerate(all_parts):
         if j != i:

@@ -18,7 +18,7 @@ from ctrlattn.linear.modes import mode
 from ctrlattn.linear.polynomial_roots import integer_roots
 from ctrlattn.loop import Loop, require_scalar_gains
 from ctrlattn.stability.modes.exact_gains import Polynomial, combined, moduli, over_integers, slope, values_at
-from ctrlattn.stability.modes.gain_pencils import Parts, mode_matrices, mode_polynomials, parts, require_values
+from ctrlattn.stability.modes.gain_pencils import GainFactors, mode_matrices, mode_polynomials, parts, require_values
 
 _PID = ("kp", "ki", "kd")
 _LOOP = ("skip", "feedback")
@@ -131,7 +131,9 @@ def _poles(p: Polynomial, matrix: np.ndarray) -> np.ndarray:
     return poles[np.argsort(-np.abs(poles), kind="stable")]
 
 
-def _require_traces(over: Parts, a: complex, gains: np.ndarray, poles: np.ndarray, derivatives: np.ndarray) -> None:
+def _require_traces(
+    over: GainFactors, a: complex, gains: np.ndarray, poles: np.ndarray, derivatives: np.ndarray
+) -> None:
     """Check by the state matrix that sum_k poles_k^(m-1) d poles_k / dg = tr(M^(m-1) dM/dg) for m = 1 ... n."""
     matrix, still = mode_matrices(over, a, gains), mode_matrices(over, a, np.zeros(len(gains)))
     slopes = mode_matrices(over, a, np.eye(len(gains))) - still

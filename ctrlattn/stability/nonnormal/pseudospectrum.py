@@ -98,13 +98,13 @@ def _by_lanczos(t: np.ndarray, points: np.ndarray, rtol: float) -> np.ndarray:
         z = points[first : first + _BATCH]
 
         def inverse(q: Any, which: np.ndarray, z: np.ndarray = z) -> Any:
-            x = shifted.Parts(*(np.ascontiguousarray(part[::-1]) for part in q))
+            x = shifted.SplitComplex(*(np.ascontiguousarray(part[::-1]) for part in q))
             shifted.solve_triangular(adjoint, z[which].conj(), x)
-            x = shifted.Parts(*(np.ascontiguousarray(part[::-1]) for part in x))
+            x = shifted.SplitComplex(*(np.ascontiguousarray(part[::-1]) for part in x))
             shifted.solve_triangular(upper, z[which], x)
             return x
 
-        begin = shifted.Parts(*(np.repeat(part[:, None, None], len(z), axis=2) for part in start))
+        begin = shifted.SplitComplex(*(np.repeat(part[:, None, None], len(z), axis=2) for part in start))
         with np.errstate(all="ignore"):  # 1/sigma^2 overflows for sigma below 1e-150, which then becomes 0
             top = shifted.largest_eigenvalue(inverse, begin, rtol, _STEPS)
             values[first : first + len(z)] = np.where(np.isfinite(top), 1 / np.sqrt(top), 0.0)

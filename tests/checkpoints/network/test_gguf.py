@@ -250,7 +250,7 @@ def test_every_type_that_gguf_dequantises_is_read_in_joined_rows(tmp_path, kind)
     shape = (48, 512)
     size = gguf.quants.quant_shape_to_byte_shape(shape, kind)[-1]
     data = np.random.default_rng(int(kind)).integers(0, 256, 48 * size, dtype=np.uint8)
-    place = reader.Place(shape, int(kind), 0, len(data), tmp_path)
+    place = reader.WeightPlace(shape, int(kind), 0, len(data), tmp_path)
     with np.errstate(all="ignore"):
         joined = gguf.dequantize(reader._blocks(data, place), kind).reshape(shape)
         plain = gguf.dequantize(data.reshape(48, size), kind)
@@ -264,7 +264,7 @@ def test_joined_rows_give_what_single_rows_give(tmp_path, kind, shape):
     """gguf takes 16 rows at a time, whatever their length; where they are cut changes no number."""
     values = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     data = gguf.quantize(values, kind).reshape(-1).view(np.uint8)
-    place = reader.Place(shape, int(kind), 0, len(data), tmp_path)
+    place = reader.WeightPlace(shape, int(kind), 0, len(data), tmp_path)
     blocks = reader._blocks(data, place)
     assert blocks.ndim == 2
     assert blocks.shape[1] * 16 <= max(reader._GROUP, 16 * gguf.quants.quant_shape_to_byte_shape(shape, kind)[-1])

@@ -16,7 +16,7 @@ TYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 
 def in_file(parts):
-    return [isinstance(part, module._Place) for part in parts._parts]
+    return [isinstance(part, module._FilePlace) for part in parts._parts]
 
 
 @settings(max_examples=60, deadline=None)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ctrlattn.checkpoints.trace.forms import Atom, Form, Part
+from ctrlattn.checkpoints.trace.forms import Atom, AtomPart, Form
 
 
 def atoms(*names, role="module"):
@@ -19,7 +19,7 @@ def test_a_sum_of_images_is_the_image_of_the_sum():
 
 def test_the_same_atom_twice_is_one_part_with_what_either_way_knows():
     (a,) = atoms("a")
-    left, right = Form({a: Part(a.value, True, 1e-3)}), Form({a: Part(3 * a.value, False, 1e-7)})
+    left, right = Form({a: AtomPart(a.value, True, 1e-3)}), Form({a: AtomPart(3 * a.value, False, 1e-7)})
     for form in (left.plus(right, (3, 2)), right.plus(left, (3, 2))):
         assert list(form) == [a]
         torch.testing.assert_close(form[a].value, 4 * a.value)

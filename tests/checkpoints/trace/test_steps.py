@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ctrlattn.checkpoints.trace.follow import Followed
-from ctrlattn.checkpoints.trace.forms import Atom, Form, Part
+from ctrlattn.checkpoints.trace.forms import Atom, AtomPart, Form
 from ctrlattn.checkpoints.trace.steps import (
     _common,
     _quotient,
@@ -37,7 +37,7 @@ TEXT = Coefficient("text", None)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_a_number(c, dtype):
     atom = Atom("module", "mlp", F.to(dtype))
-    got = coefficient(atom, Part(c * atom.value))
+    got = coefficient(atom, AtomPart(c * atom.value))
     assert got.form == "number"
     assert got.value == pytest.approx(c, rel=4 * torch.finfo(dtype).eps)
     assert got.is_one is (c == 1.0)
@@ -45,28 +45,30 @@ def test_a_number(c, dtype):
 
 def test_a_number_per_feature_and_what_depends_on_the_text():
     v = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
-    got = coefficient(ATOM, Part(F * v))
+    got = coefficient(ATOM, AtomPart(F * v))
     assert got.form == "vector"
     torch.testing.assert_close(got.value, v)
     by_token = torch.linspace(1, 2, 5, dtype=torch.float64)[:, None]
-    for part in (Part(F * by_token), Part(F, by_text=True), Part(F[:1]), Part(F + 1)):
+    for part in (AtomPart(F * by_token), AtomPart(F, by_text=True), AtomPart(F[:1]), AtomPart(F + 1)):
         assert coefficient(ATOM, part).form == "text"
-    assert coefficient(Atom("module", "g", F[0, 0]), Part(F[0, 0] * v)).form == "text"  # one token shows no vector
+    assert coefficient(Atom("module", "g", F[0, 0]), AtomPart(F[0, 0] * v)).form == "text"  # one token shows no vector
 
 
 def test_a_factor_that_differs_from_a_number_by_a_thousandth_is_none():
-    assert coefficient(ATOM, Part(F * torch.tensor([1.0, 1.0, 1.001]))).form == "vector"
+    assert coefficient(ATOM, AtomPart(F * torch.tensor([1.0, 1.0, 1.001]))).form == "vector"
     low = F.to(torch.bfloat16)
-    slightly = coefficient(Atom("module", "mlp", low), Part(low * torch.tensor([1.0, 1.1, 1.0], dtype=torch.bfloat16)))
+    slightly = coefficient(
+        Atom("module", "mlp", low), AtomPart(low * torch.tensor([1.0, 1.1, 1.0], dtype=torch.bfloat16))
+    )
     assert slightly.form == "vector"
 
 
 def test_a_constant_is_its_own_factor_where_all_tokens_have_it():
     row = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     atom = Atom("constant", "", row)
-    assert coefficient(atom, Part(row.expand(2, 5, 3))).value.tolist() == [1.0, 2.0, 3.0]
-    assert coefficient(atom, Part(row)).value.tolist() == [1.0, 2.0, 3.0]
-    assert coefficient(atom, Part(F)).form == "text"
+    assert coefficient(atom, AtomPart(row.expand(2, 5, 3))).value.tolist() == [1.0, 2.0, 3.0]
+    assert coefficient(atom, AtomPart(row)).value.tolist() == [1.0, 2.0, 3.0]
+    assert coefficient(atom, AtomPart(F)).form == "text"
 
 
 def test_tokens_in_one_row():
@@ -75,7 +77,7 @@ def test_tokens_in_one_row():
     assert not in_one_row(torch.zeros(10, 3), torch.zeros(2, 4, 3))
     assert not in_one_row(torch.zeros(15, 2), torch.zeros(2, 5, 3))
     assert not in_one_row(torch.zeros(2, 5, 3), torch.zeros(2, 5, 3))
-    assert coefficient(Atom("module", "mlp", F.reshape(10, 3)), Part(0.5 * F)).value == 0.5
+    assert coefficient(Atom("module", "mlp", F.reshape(10, 3)), AtomPart(0.5 * F)).value == 0.5
 
 
 def test_the_factor_between_two_sums():

@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from ctrlattn import checkpoints  # noqa: E402  (after the skip)
-from ctrlattn.checkpoints.trace.forms import Atom, Form, Part, joined  # noqa: E402
+from ctrlattn.checkpoints.trace.forms import Atom, AtomPart, Form, joined  # noqa: E402
 from ctrlattn.checkpoints.trace.steps import coefficient  # noqa: E402
 
 FEW = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -102,5 +102,5 @@ def test_a_probe_takes_the_way_of_its_part():
     twice = Form.of(atom).plus(Form.of(atom).through(lambda p: 2 * p), (2, 2))[atom]
     assert twice.value.tolist() == [[0.0, 6.0], [9.0, 12.0]]
     assert twice.probe.tolist() == [[3.0, 6.0], [9.0, 12.0]]
-    beside = joined((twice, Part(torch.zeros(2, 2))), torch.cat)  # no part there: no probe either
+    beside = joined((twice, AtomPart(torch.zeros(2, 2))), torch.cat)  # no part there: no probe either
     assert beside.probe.tolist() == [*twice.probe.tolist(), [0.0, 0.0], [0.0, 0.0]]

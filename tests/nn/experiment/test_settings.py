@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from ctrlattn.errors import InputError  # noqa: E402
-from ctrlattn.nn.experiment.data import Data, Part  # noqa: E402
+from ctrlattn.nn.experiment.data import Data, Examples  # noqa: E402
 from ctrlattn.nn.experiment.settings import SHAPES, require_data, require_fit, settings_of  # noqa: E402
 from ctrlattn.nn.experiment.training import build  # noqa: E402
 
@@ -34,7 +34,7 @@ def test_what_is_refused_is_what_the_network_refuses(name):
         with torch.device("meta"):
             shape = (1, 2) if name == "text" else (1, channels, side, side)
             kind = torch.long if name == "text" else torch.float32
-            part = Part(torch.zeros(*shape, dtype=kind), torch.zeros(1, dtype=torch.long))
+            part = Examples(torch.zeros(*shape, dtype=kind), torch.zeros(1, dtype=torch.long))
             told = refused(lambda settings=settings, part=part: build(settings, Data(name, 2, part, part, part)))
         assert refused(lambda settings=settings: require_fit(name, settings)) == told, change
         seen.add(told is None)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ctrlattn import presets
-from ctrlattn.report.page import Front, Law
+from ctrlattn.report.page import Front, LawRow
 from ctrlattn.report.pages.loops.equations import equation
 from ctrlattn.report.pages.loops.material import Material, why_not_linear
 from ctrlattn.report.words import count, listed, number, percent
@@ -95,10 +95,10 @@ def _span(low: float, high: float) -> str:
     return f"below {number(high)}" if low < 1e-9 else f"from {number(low)} to {number(high)}"
 
 
-def _laws(material: Material, numbers: Mapping[str, Any]) -> tuple[Law, ...]:
+def _laws(material: Material, numbers: Mapping[str, Any]) -> tuple[LawRow, ...]:
     verdicts = numbers["comparison"]
     return tuple(
-        Law(name, _line(name, loop), equation(loop), (verdicts[name]["verdict"], verdicts[name]["state"]))
+        LawRow(name, _line(name, loop), equation(loop), (verdicts[name]["verdict"], verdicts[name]["state"]))
         for name, loop in material.loops.items()
     )
 
