@@ -389,8 +389,9 @@ def _lock(lock: Path, place: Path) -> int | None:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             _fcntl.flock(handle, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
-            if lock.exists() and os.path.samestat(os.fstat(handle), lock.stat()):
-                return handle
+            with suppress(FileNotFoundError):  # whoever held it before may remove it at any moment
+                if os.path.samestat(os.fstat(handle), lock.stat()):
+                    return handle
         except BlockingIOError:
             os.close(handle)
             raise InputError(f"{place}: another process writes there: wait for it, or give another --out") from None

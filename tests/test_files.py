@@ -244,6 +244,26 @@ def test_a_file_system_without_locks_is_written_to_and_nothing_is_removed(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == [".a-abcdefgh.part.nc"]
 
 
+@posix
+def test_a_lock_that_goes_while_it_is_looked_at_is_made_anew(tmp_path, monkeypatch):
+    """By a process that ends at this moment; it used to be told as a file that is missing."""
+    lock, look, looks = tmp_path / ".ctrlattn.lock", os.fstat, []
+
+    def fstat(handle):
+        looks.append(handle)
+        if len(looks) == 1:
+            lock.unlink()
+        return look(handle)
+
+    with claims():
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fstat", fstat)
+            claim(tmp_path)
+        assert lock.exists()
+    assert len(looks) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_files_of_a_folder_take_their_places_together(tmp_path, monkeypatch):
     order, replace = [], os.replace
     monkeypatch.setattr(os, "replace", lambda a, b: (order.append(Path(b).name), replace(a, b)))

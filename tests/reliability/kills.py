@@ -175,7 +175,7 @@ def _without_cost(path: str, content: bytes) -> bytes:
 
     if path.endswith(".nc"):
         with xr.load_dataset(io.BytesIO(content), engine="h5netcdf") as whole:
-            return repr([(name, each.dims, each.values.tobytes()) for name, each in whole.variables.items()]).encode()
+            return repr([(name, each.dims, _bytes_of(each.values)) for name, each in whole.variables.items()]).encode()
     if path.endswith(".json"):
         tree = json.loads(content)
         if isinstance(tree, dict):
@@ -184,6 +184,11 @@ def _without_cost(path: str, content: bytes) -> bytes:
                 tree["run"].pop("time", None)
         return json.dumps(tree).encode()
     return re.sub(rb"<strong>Cost in forward passes.*", b"", content) if path.endswith(".html") else content
+
+
+def _bytes_of(values: Any) -> bytes:
+    """The content of an array; of texts the array itself holds addresses alone."""
+    return repr(values.tolist()).encode() if values.dtype.kind == "O" else values.tobytes()
 
 
 def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:

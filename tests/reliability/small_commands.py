@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,7 +134,7 @@ def start(work: list[str] | Callable[[], None], said: Path, before: Callable[[],
             os.dup2(os.open(f"{said}{suffix}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
         sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", line_buffering=True)
         sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", line_buffering=True)
-        for each in (signal.SIGINT, signal.SIGTERM):
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # `nohup` and a job in the background ignore some
             signal.signal(each, signal.SIG_DFL)
         _no_bars_of_transformers()
         before()
@@ -176,6 +177,22 @@ def finish(number: int, said: Path, seconds: float) -> Ended:
     code = os.waitstatus_to_exitcode(status)
     out, err = (Path(f"{said}{suffix}").read_text(encoding="utf-8", errors="replace") for suffix in (".out", ".err"))
     return Ended(code, out, err, time.monotonic() - begin, use.ru_maxrss / 1024)
+
+
+def group_lives(number: int) -> bool:
+    """Whether a process of a group is left. One that has ended counts no more: not every system waits for orphans."""
+    if not Path("/proc/self/stat").exists():
+        try:
+            os.killpg(number, 0)
+        except ProcessLookupError:
+            return False
+        return True
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it may end between the listing and the reading
+            fields = place.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == number and fields[0] not in "ZX":
+                return True
+    return False
 
 
 def limit_space() -> None:

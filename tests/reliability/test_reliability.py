@@ -71,7 +71,7 @@ def test_a_signal_ends_a_command_in_one_line(stage, tmp_path, name, number):
     assert [path for path in tmp_path.rglob(".*") if path.name != ".ctrlattn.files"] == []
 
 
-def wait_for(fact, seconds=60):
+def wait_for(fact, seconds=120):
     end = time.monotonic() + seconds
     while not fact():
         assert time.monotonic() < end, "it did not happen in time"
@@ -83,9 +83,12 @@ def test_a_second_command_for_the_same_output_says_so_at_once(stage, tmp_path):
     arguments = small_commands.sample(stage, out)["drop"]
     first = small_commands.start(arguments, tmp_path / "first")
     wait_for(lambda: list(out.glob(".ctrlattn.lock")))
+    wait_for(lambda: (tmp_path / "first.err").stat().st_size)  # it makes the file, locks it, and begins to speak
+    os.kill(first, signal.SIGSTOP)  # else it may end before the second one asks
     second = small_commands.finish(small_commands.start(arguments, tmp_path / "second"), tmp_path / "second", 60.0)
     assert (second.code, second.stdout) == (2, "")
     assert second.stderr == f"ctrlattn: {out}: another process writes there: wait for it, or give another --out\n"
+    os.kill(first, signal.SIGCONT)
     assert small_commands.finish(first, tmp_path / "first", 120.0).code == 0
 
 

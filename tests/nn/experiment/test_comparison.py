@@ -93,7 +93,7 @@ def test_workers_end_with_a_command_that_is_killed_and_a_rerun_finds_the_same(tm
     until(lambda: visible(out / "runs", "*.json"))
     os.kill(started, signal.SIGKILL)
     assert small_commands.finish(started, said, 60.0).code == -signal.SIGKILL
-    until(lambda: not group_lives(started))
+    until(lambda: not small_commands.group_lives(started))
     texts = {path.name: path.read_text(encoding="utf-8") for path in visible(out / "runs", "*.json")}
     assert 0 < len(texts) < 400
     plan = plan_of(str(pictures), arms=("softmax",), seeds=tuple(range(len(texts) + 1)), settings=SIZES)
@@ -124,7 +124,7 @@ def test_a_stopped_command_and_its_workers_do_no_more_work(tmp_path, pictures, m
         os.kill(started, number)
         _, status, used = os.wait4(started, 0)
         assert os.waitstatus_to_exitcode(status) == 128 + number
-        until(lambda: not group_lives(started))
+        until(lambda: not small_commands.group_lives(started))
     assert used.ru_utime + used.ru_stime - before < 3
     last = Path(f"{said}.err").read_text().splitlines()[-1]
     assert last == f"ctrlattn: {STOPS[number]}: nothing half-written is left under a final name"
@@ -164,13 +164,6 @@ def until(fact, seconds=120):
         time.sleep(0.1)
 
 
-def group_lives(number):
-    """Whether a process of the group is left."""
-    try:
-        os.killpg(number, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_several_workers_have_one_kind_of_device(tmp_path, small_data, monkeypatch):

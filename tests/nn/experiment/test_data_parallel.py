@@ -71,13 +71,15 @@ def test_two_processes_train_the_network_that_one_trains(tmp_path, monkeypatch):
     # First, since what it imports is then there in the processes that are forked.
     alone = CliRunner().invoke(app, [*arguments, "one"])
     assert alone.exit_code == 0, alone.output
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    # As torchrun does, which keeps the store: a port that was free a moment ago may be taken when a process asks for it.
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
 
     def as_torchrun(rank):
         """What torchrun tells each of its processes, and the one thread that it gives them."""
-        places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1"}
+        places |= {"MASTER_PORT": store.port, "TORCHELASTIC_USE_AGENT_STORE": True, "TORCHELASTIC_RESTART_COUNT": 0}
+        if "lo" in {name for _, name in socket.if_nameindex()}:
+            places["GLOO_SOCKET_IFNAME"] = "lo"  # where the name of the machine leads does not matter
         os.environ.update({name: str(value) for name, value in places.items()}, COLUMNS="200")
         torch.set_num_threads(1)
 
