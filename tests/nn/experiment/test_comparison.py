@@ -164,8 +164,6 @@ def until(fact, seconds=120):
         time.sleep(0.1)
 
 
-
-
 def test_several_workers_have_one_kind_of_device(tmp_path, small_data, monkeypatch):
     monkeypatch.setattr(comparison.data_parallel, "device", lambda name: torch.device("meta"))
     plan = plan_of("digits", arms=("softmax",), seeds=(0,), settings=SMALL)

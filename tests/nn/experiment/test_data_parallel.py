@@ -71,7 +71,7 @@ def test_two_processes_train_the_network_that_one_trains(tmp_path, monkeypatch):
     # First, since what it imports is then there in the processes that are forked.
     alone = CliRunner().invoke(app, [*arguments, "one"])
     assert alone.exit_code == 0, alone.output
-    # As torchrun does, which keeps the store: a port that was free a moment ago may be taken when a process asks for it.
+    # As torchrun does, which keeps the store: a port that was free a moment ago may be taken when it is asked for.
     store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
 
     def as_torchrun(rank):
