@@ -176,23 +176,29 @@ def _require_cache(source: Checkpoint, model: Any, arguments: dict[str, Any], li
     if source_error is None:  # it has none
         return
     error = _error_of_a_cache(model, ids)
-    if error is not None and not error <= limit:
+    if error is not None and error <= limit:
+        return
+    finer = None
+    if error is not None:
         source_error, error = _errors_computed(RoundedOnce, source.model, model, ids) or (source_error, error)
-    if error is None or not error <= max(limit, _ROOM * source_error):
-        amount = "numbers that it does not give" if error is None else f"{error:.1e} of the largest number"
-        raise InputError(
-            f"token by token, with a cache, the repeated network differs from itself on the whole text by {amount}, "
-            f"and the source by {source_error:.1e}: its layers share places in the cache, or do something else when "
-            f"tokens come one by one{_in_own_type(source.model, model, ids)}"
-        )
+        if error <= max(limit, _ROOM * source_error):
+            return
+        finer = _errors_computed(InOwnType, source.model, model, ids)
+        if finer is not None and finer[1] <= _ROOM * max(finer[0], torch.finfo(_type_of(source.model)).eps):
+            return  # both ways are one function: what they differ by is rounding to the coarser type
+    amount = "numbers that it does not give" if error is None else f"{error:.1e} of the largest number"
+    raise InputError(
+        f"token by token, with a cache, the repeated network differs from itself on the whole text by {amount}, "
+        f"and the source by {source_error:.1e}: its layers share places in the cache, or do something else when "
+        f"tokens come one by one{_in_own_type(source.model, finer)}"
+    )
 
 
-def _in_own_type(source: Any, model: Any, ids: torch.Tensor) -> str:
+def _in_own_type(source: Any, errors: tuple[float, float] | None) -> str:
     """Say how large the errors of a cache are where nothing is computed or held in a coarser type; "" if unknown."""
-    errors = _errors_computed(InOwnType, source, model, ids)
     if errors is None:
         return ""
-    dtype = str(next(source.parameters()).dtype).removeprefix("torch.")
+    dtype = str(_type_of(source)).removeprefix("torch.")
     return (
         f". With all that it computes or holds in a coarser type in {dtype} it is {errors[1]:.1e} and {errors[0]:.1e}"
     )
@@ -206,11 +212,16 @@ def _errors_computed(way: type[RoundedOnce], source: Any, model: Any, ids: torch
     to that type. An error that remains is none of rounding.
     """
     try:
-        with way(next(source.parameters()).dtype):
+        with way(_type_of(source)):
             source_error, error = (_error_of_a_cache(network, ids) for network in (source, model))
     except InputError:  # an operation that the network's own type does not have
         return None
     return None if source_error is None or error is None else (source_error, error)
+
+
+def _type_of(model: Any) -> torch.dtype:
+    dtype: torch.dtype = next(model.parameters()).dtype
+    return dtype
 
 
 def _error_of_a_cache(model: Any, ids: torch.Tensor) -> float | None:
