@@ -119,6 +119,8 @@ def _usual_tensors(torch: ModuleType, arrays: tuple[Array, ...]) -> bool:
 
 def like(value: Any, template: Array) -> Array:
     """Return `value` with the kind, dtype and device of `template`; no imaginary part is dropped for a real one."""
+    if type(value) is type(template) is np.ndarray and value.dtype is template.dtype:
+        return value
     if _is_complex(value) and not _is_complex(template):
         value = require_real("what is converted to a real array", value)
     if is_torch(template):
@@ -315,6 +317,8 @@ def require_real(name: str, value: Any) -> np.ndarray:
     ...
     ctrlattn.InputError: gains must be real, got complex values
     """
+    if type(value) is np.ndarray and value.dtype is _USUAL[0]:  # the usual kind first
+        return value
     array = require_numbers(name, value)
     if np.iscomplexobj(array) and np.any(array.imag != 0):
         raise InputError(f"{name} must be real, got complex values")

@@ -8,7 +8,7 @@ A map may have two plateaus. x + LayerNorm(x) has one within its epsilon, which 
 leave a plateau, those of a map bend and those of rounding jump up and down from one step to the next.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ctrlattn.arrays import Array, like, machine_epsilon, require_real
 _BASE = 8.0  # ratio of a step to the one before
 _LEAST, _FARTHEST = -56, 15  # powers of it that are tried, in units of 1 and of |x|
 _OUTWARD = 26  # steps beyond that of |x| at which a map is asked whether rounding hides a part of it
+_GLANCES = (4, 8, _OUTWARD)  # so many of them are measured at a time: most maps bend early, and the rest says no more
 _APART = 1e-3  # share of the largest number in x below which a number is asked whether its step is the same
 _ALIKE = 1e-4  # relative difference of two quotients on one plateau
 _SURE = 1e-6  # that of d and others beside it at which the size of x is taken without a search
@@ -135,16 +136,27 @@ class _Quotients:
         self.directions = (
             uniform / np.max(np.abs(uniform), axis=1, keepdims=True) / (np.pi / 3 + np.arange(count)[:, None])
         )
-        both = np.array([self._both(length) for length in d])
-        self.central, self.right = both[:, 0], both[:, 1]
-        self.alike = _alike(self.central, self.eps)
+        self._measured: dict[int, np.ndarray] = {}  # both quotients of the steps that were asked for
+
+    @property
+    def central(self) -> np.ndarray:
+        return self._rows(range(len(self.d)))[:, 0]
+
+    @property
+    def right(self) -> np.ndarray:
+        return self._rows(range(len(self.d)))[:, 1]
 
     def confirmed(self) -> bool:
         """Tell whether the first step is right: the last two agree with it, and no rounding is seen farther out."""
-        if not (np.any(self.central[0]) and self._off() <= self.sure * np.linalg.norm(self.central[0])):
+        size = float(np.linalg.norm(self._rows(range(1))[0, 0]))
+        if not (size > 0 and self._off() <= self.sure * size):
             return False
-        exits = np.flatnonzero(~self.alike[: -len(_BESIDE)])
-        return not len(exits) or (exits[0] > 0 and not self.jumps(int(exits[0])))
+        outward = len(self.d) - len(_BESIDE)
+        for count in _GLANCES:
+            exits = np.flatnonzero(~_alike(self._rows(range(min(count, outward)))[:, 0], self.eps))
+            if len(exits):
+                return bool(exits[0] > 0 and not self.jumps(int(exits[0])))
+        return True
 
     def small(self) -> bool:
         """Tell whether the first step is off by little beside an eigenvalue of 1, as rounding is where J v vanishes."""
@@ -153,23 +165,23 @@ class _Quotients:
         return bool(self._off() <= _LITTLE and (sizes[0] > 0 or np.all(sizes[sizes > 0][:3] <= _LITTLE)))
 
     def _off(self) -> float:
-        return float(np.max(np.linalg.norm(self.central[-len(_BESIDE) :] - self.central[0], axis=1)))
+        first, *beside = self._rows([0, *range(len(self.d) - len(_BESIDE), len(self.d))])[:, 0]
+        return float(np.max(np.linalg.norm(np.array(beside) - first, axis=1)))
 
     def plateau(self, usual: float) -> int | None:
         """Return a step of the innermost plateau not left by jumps: the best, or a good one nearest to `usual`."""
-        gaps = np.linalg.norm(np.diff(self.central, axis=0), axis=1)
-        steady = np.linalg.norm(self.right - self.central, axis=1) <= _SIDES * np.linalg.norm(self.central, axis=1)
-        for first, last in _runs(_alike(self.right, self.eps)):
+        central, right = self.central, self.right
+        alike, gaps = _alike(central, self.eps), np.linalg.norm(np.diff(central, axis=0), axis=1)
+        steady = np.linalg.norm(right - central, axis=1) <= _SIDES * np.linalg.norm(central, axis=1)
+        for first, last in _runs(_alike(right, self.eps)):
             steady[first : last + 1] = True
-        for first, last in _runs(self.alike):
-            if last < len(self.alike) and self.jumps(last):
+        for first, last in _runs(alike):
+            if last < len(alike) and self.jumps(last):
                 continue
             # The right quotient has to be steady as well: that of sqrt|x| at 0 is infinite.
             worst = np.maximum(gaps[first : last - 1], gaps[first + 1 : last])  # of both neighbours of an inner step
             worst = np.where(steady[first + 1 : last], worst, np.inf)
-            good = (
-                first + 1 + np.flatnonzero(worst <= self.sure * np.linalg.norm(self.central[first + 1 : last], axis=1))
-            )
+            good = first + 1 + np.flatnonzero(worst <= self.sure * np.linalg.norm(central[first + 1 : last], axis=1))
             if usual > 0 and len(good):
                 return int(good[np.argmin(np.abs(np.log(self.d[good] / usual)))])
             return first + 1 + int(np.argmin(worst)) if np.any(np.isfinite(worst)) else None
@@ -177,7 +189,8 @@ class _Quotients:
 
     def jumps(self, last: int) -> bool:
         """Tell whether all agree up to the step `last`, and jump up and down beyond, as rounding does."""
-        before, after = np.linalg.norm(np.diff(self.central[last - 1 : last + 2], axis=0), axis=1)
+        around = self._rows(range(last - 1, last + 2))[:, 0]
+        before, after = np.linalg.norm(np.diff(around, axis=0), axis=1)
         if after <= _BEND * before:
             return False
         # The first jump may come long before the steps are as large as a last digit of f.
@@ -193,19 +206,25 @@ class _Quotients:
             product = moves[1:] * moves[:-1]
         return bool(np.any(np.sum(product < 0, axis=0) > np.maximum(_JUMPS * np.sum(product != 0, axis=0), _FEWEST)))
 
+    def _rows(self, which: Collection[int]) -> np.ndarray:
+        """Return both quotients of some steps, (m, 2, k N); each is measured once."""
+        for i in which:
+            if i not in self._measured:
+                self._measured[i] = self._both(self.d[i])
+        return np.array([self._measured[i] for i in which])
+
     def _both(self, d: float) -> np.ndarray:
         """Return (f(x + d v) - f(x - d v))/(2 d) and (f(x + d v) - f(x))/d, (2, k N)."""
-        ends = [(self._at(d * v), self._at(-d * v)) for v in self.directions]
         with np.errstate(all="ignore"):
+            ends = [(self._at(d * v), self._at(-d * v)) for v in self.directions]
             central = [(ahead - behind) / (2 * d) for ahead, behind in ends]
             right = [(ahead - self.here) / d for ahead, _ in ends]
-        return np.stack([np.concatenate(central), np.concatenate(right)])
+        return np.array([central, right]).reshape(2, -1)
 
     def _at(self, off: np.ndarray) -> np.ndarray:
         """Return f(x + off), flat; nan where f refuses."""
         try:
-            with np.errstate(all="ignore"):
-                return require_real("f", self.step(self.x + like(off.reshape(tuple(self.x.shape)), self.x))).ravel()
+            return require_real("f", self.step(self.x + like(off.reshape(tuple(self.x.shape)), self.x))).ravel()
         except (ArithmeticError, ValueError):  # such a step leaves where the map is defined
             return np.full(self.here.size, np.nan)
 

@@ -115,7 +115,14 @@ def test_few_evaluations_confirm_a_state_of_its_own_size():
         return np.tanh(A @ h)
 
     difference_size(counted, np.array([0.5, -1.0, 0.25]))
-    assert len(calls) <= 2 * (difference_scale._OUTWARD + 2) + 1
+    # The map bends within its first few steps: what lies beyond is not asked for.
+    assert len(calls) <= 2 * (difference_scale._GLANCES[1] + 2) + 1
+
+
+def test_rounding_that_is_seen_eight_powers_of_the_step_farther_out_is_seen():
+    # Steps of this state fall below the last digit of 1e13, 2e-3, and find the slope 0.5 without what is lost there.
+    x = np.array([1e-6, -7e-7])
+    npt.assert_allclose(dense_jacobian(lambda h: 0.5 * h + ((h + 1e13) - 1e13), x)[1], 1.5 * np.eye(2), atol=1e-6)
 
 
 @pytest.mark.parametrize(("gain", "size"), [(np.nan, 2.0), (np.inf, 0.0)])
@@ -173,10 +180,9 @@ def test_a_map_that_is_sharper_than_its_state_is_large_has_steps_of_its_own(shar
 def quotients_of(central, right=None, d=None):
     """Quotients that are given, row by row, without a map."""
     quotients = object.__new__(difference_scale._Quotients)
-    quotients.central = np.array(central, dtype=float)
-    quotients.right = quotients.central if right is None else np.array(right, dtype=float)
+    both = np.array([central, central if right is None else right], dtype=float)
+    quotients._measured = dict(enumerate(both.swapaxes(0, 1)))
     quotients.eps, quotients.sure = np.finfo(float).eps, difference_scale._SURE
-    quotients.alike = difference_scale._alike(quotients.central, quotients.eps)
     quotients.d = 8.0 ** np.arange(len(central)) if d is None else np.array(d)
     return quotients
 
