@@ -67,7 +67,7 @@ def namespace(*arrays: Array) -> ModuleType:
     >>> namespace(np.ones(3), np.zeros((2, 3))).__name__
     'numpy'
     """
-    if _usual(arrays):
+    if _all_usual(arrays):
         return np
     torch = sys.modules.get("torch")
     if torch is not None and _usual_tensors(torch, arrays):
@@ -95,7 +95,7 @@ def namespace(*arrays: Array) -> ModuleType:
     return np
 
 
-def _usual(arrays: tuple[Array, ...]) -> bool:
+def _all_usual(arrays: tuple[Array, ...]) -> bool:
     """Tell whether all are plain numpy of one usual dtype, and so pass every check of `namespace`.
 
     The answer takes a sixth of the time of those checks. `namespace` is called a dozen times in each layer, and with
@@ -399,16 +399,18 @@ def arange(n: int, template: Array) -> Array:
 def running_sum(x: Array) -> Array:
     """Return x_0 + ... + x_i for every token i; float32 is summed in float64: numpy adds one token after another."""
     xp = namespace(x)
-    return xp.cumsum(x, -2) if xp is not np else np.cumsum(x, -2, dtype=_wide(x)).astype(x.dtype)
+    return xp.cumsum(x, -2) if xp is not np else np.cumsum(x, -2, dtype=_wide_dtype(x)).astype(x.dtype)
 
 
 def token_sum(x: Array) -> Array:
     """Return the sum over all tokens, (..., 1, d), summed as `running_sum` is."""
     xp = namespace(x)
-    return x.sum(-2, keepdims=True) if xp is not np else np.sum(x, -2, keepdims=True, dtype=_wide(x)).astype(x.dtype)
+    return (
+        x.sum(-2, keepdims=True) if xp is not np else np.sum(x, -2, keepdims=True, dtype=_wide_dtype(x)).astype(x.dtype)
+    )
 
 
-def _wide(x: np.ndarray) -> Any:
+def _wide_dtype(x: np.ndarray) -> Any:
     return np.promote_types(x.dtype, np.float64)
 
 
@@ -418,7 +420,7 @@ def wide(x: Array) -> Any:
     >>> wide(np.ones(1, np.float32)).dtype
     dtype('float64')
     """
-    return x.double() if is_torch(x) else np.asarray(x, _wide(np.asarray(x)))
+    return x.double() if is_torch(x) else np.asarray(x, _wide_dtype(np.asarray(x)))
 
 
 def softmax(scores: Array) -> Array:

@@ -79,7 +79,9 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         require_file(path)
     # The suffix is kept, since numpy and matplotlib choose the format by it.
     # The stem is cut, since a name of 255 bytes leaves no room for the letters that make it unique.
-    handle, name = tempfile.mkstemp(prefix=f".{_short(final)}-", suffix=f".{_MARK}{final.suffix}", dir=final.parent)
+    handle, name = tempfile.mkstemp(
+        prefix=f".{_short_stem(final)}-", suffix=f".{_MARK}{final.suffix}", dir=final.parent
+    )
     os.close(handle)
     temporary = Path(name)
     try:
@@ -122,7 +124,7 @@ def together(folder: Path, *, last: str = "") -> Iterator[Path]:
         yield stage
         names = {path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file()}
         require_ours(folder, names)
-        earlier = _own(folder)
+        earlier = _own_names(folder)
         _note(folder, earlier | names)  # both, so that whoever comes after a kill in between knows what is ours
         for inner in (path for path in stage.rglob("*") if path.is_dir()):
             (folder / inner.relative_to(stage)).mkdir(parents=True, exist_ok=True)
@@ -156,7 +158,7 @@ def require_ours(folder: Path, names: Iterable[str]) -> None:
     ...
     ctrlattn.InputError: ...: results.nc is there and was written by no earlier page: move it, or give another --out
     """
-    ours = _own(folder) | ({"results.nc"} if (folder / IDENTITY).is_file() else set())
+    ours = _own_names(folder) | ({"results.nc"} if (folder / IDENTITY).is_file() else set())
     strange = sorted(name for name in names if name not in ours and os.path.lexists(folder / name))
     if strange:
         raise InputError(
@@ -349,7 +351,7 @@ def _held_folder(folder: Path) -> Iterator[None]:
     absent = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     output_directory(folder)
     try:
-        with _locked(folder / _LOCK, folder, lambda: remove_temporaries(folder)):
+        with _hold_lock(folder / _LOCK, folder, lambda: remove_temporaries(folder)):
             yield
     finally:
         for parent in absent:  # the deepest first; what is not empty stays
@@ -359,13 +361,15 @@ def _held_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _held_file(path: Path) -> Iterator[None]:
-    pattern = f".{escape(_short(path))}-????????.{_MARK}{escape(path.suffix)}"
-    with _locked(path.parent / f".{_short(path)}{path.suffix}.lock", path, lambda: _remove(path.parent.glob(pattern))):
+    pattern = f".{escape(_short_stem(path))}-????????.{_MARK}{escape(path.suffix)}"
+    with _hold_lock(
+        path.parent / f".{_short_stem(path)}{path.suffix}.lock", path, lambda: _remove(path.parent.glob(pattern))
+    ):
         yield
 
 
 @contextmanager
-def _locked(lock: Path, place: Path, clean: Callable[[], None]) -> Iterator[None]:
+def _hold_lock(lock: Path, place: Path, clean: Callable[[], None]) -> Iterator[None]:
     """Hold the lock; `clean` runs before and after the block. The file of the lock goes with it."""
     handle = _lock(lock, place)
     try:
@@ -413,7 +417,7 @@ def _require_lock(lock: Path, place: Path) -> None:
             raise InputError(f"{place}: {lock} is there and no lock of ctrlattn: move it, or give another --out")
 
 
-def _own(folder: Path) -> set[str]:
+def _own_names(folder: Path) -> set[str]:
     """Return the names of files that earlier blocks of `together` put into the folder; nothing outside it is ours."""
     try:
         names = read_json(folder / _MANIFEST)
@@ -446,7 +450,7 @@ def _remove(paths: Iterable[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _short(final: Path) -> str:
+def _short_stem(final: Path) -> str:
     """Return the stem, or its beginning and a digest: two names of one beginning have temporaries of their own."""
     digest = hashlib.sha256(os.fsencode(final.stem)).hexdigest()[:8]
     return final.stem if len(final.stem) <= 40 else f"{final.stem[:31]}-{digest}"

@@ -103,7 +103,7 @@ def relation_memory(
         raise InputError("a relation memory needs at least one relation")
     keys = _embed(tuple(relations), embeddings)
     xp = namespace(keys)
-    values = xp.stack([_combined(word, related, embeddings, combine) for word, related in relations.items()])
+    values = xp.stack([_slot_value(word, related, embeddings, combine) for word, related in relations.items()])
     return AssociativeMemory(keys, values, temperature=temperature, sink=sink)
 
 
@@ -187,7 +187,7 @@ def _vector(word: str, embeddings: Mapping[str, Array]) -> Array:
     return vector
 
 
-def _combined(word: str, related: Sequence[str], embeddings: Mapping[str, Array], combine: Combine) -> Array:
+def _slot_value(word: str, related: Sequence[str], embeddings: Mapping[str, Array], combine: Combine) -> Array:
     """Return the value of one slot, (d,)."""
     if isinstance(related, str) or not related:
         raise InputError(f"the relations of {word!r} must be a sequence of at least one word, got {related!r}")

@@ -124,7 +124,7 @@ def load(path: str | os.PathLike[str]) -> "xr.Dataset":
         _require_plain(path)
         other = _other_schema(path)
         if not other:
-            return _whole(xr.load_dataset(path, engine="h5netcdf"))
+            return _dataset_of(xr.load_dataset(path, engine="h5netcdf"))
     except InputError as error:
         raise InputError(f"{path}: not a netCDF file that can be read: {error}") from error
     except _DAMAGED as error:
@@ -218,7 +218,7 @@ def portable(result: "xr.Dataset") -> "xr.Dataset":
     for key in [k for k, v in attrs.items() if isinstance(v, str) and len(v.encode(errors="replace")) > _LONGEST]:
         text = _text(key, xr.Variable((), attrs.pop(key), {_TEXT_OF: key}))
         variables[f"attribute_{key}"] = text
-    return xr.Dataset(variables, attrs=_plain(attrs)).set_coords(coordinates)
+    return xr.Dataset(variables, attrs=_plain_attributes(attrs)).set_coords(coordinates)
 
 
 def _forms(name: Hashable, variable: "xr.Variable") -> list[tuple[Hashable, "xr.Variable"]]:
@@ -228,7 +228,7 @@ def _forms(name: Hashable, variable: "xr.Variable") -> list[tuple[Hashable, "xr.
     kind, size = variable.dtype.kind, variable.dtype.itemsize
     if (kind == "f" and size > 8) or (kind == "c" and size > 16):
         raise InputError(f"{name}: netCDF has no numbers of {variable.dtype}; give float64 or complex128")
-    attrs = _plain(variable.attrs)
+    attrs = _plain_attributes(variable.attrs)
     if kind == "c":
         values = variable.to_numpy()
         return [
@@ -261,10 +261,10 @@ def _text(name: Hashable, variable: "xr.Variable") -> "xr.Variable":
             text.encode()
         except UnicodeEncodeError as error:
             raise InputError(f"{name}: the text {shown(text)} cannot be written as UTF-8") from error
-    return xr.Variable(variable.dims, values.astype(str), _plain(variable.attrs), {"dtype": "S1"})
+    return xr.Variable(variable.dims, values.astype(str), _plain_attributes(variable.attrs), {"dtype": "S1"})
 
 
-def _plain(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+def _plain_attributes(attrs: Mapping[Any, Any]) -> dict[str, Any]:
     """Return attributes whose lists of texts are JSON, since an array of texts stops Octave."""
     lists = [
         str(key)
@@ -294,11 +294,11 @@ def _fix_attribute(item: Any, key: str, text: bytes) -> None:
         item.attrs[key] = h5py.Empty("S1")
 
 
-def _whole(read: "xr.Dataset") -> "xr.Dataset":
+def _dataset_of(read: "xr.Dataset") -> "xr.Dataset":
     """Return the Dataset that `save` was given, from what stands in the file."""
     import xarray as xr
 
-    attrs = _unmarked(read.attrs)
+    attrs = _unmark(read.attrs)
     if attrs.get("Conventions") == CONVENTIONS:
         del attrs["Conventions"]
     attrs.pop(_SAVED, None)
@@ -306,7 +306,7 @@ def _whole(read: "xr.Dataset") -> "xr.Dataset":
     coordinates: set[Hashable] = set()
     pairs: dict[str, dict[str, xr.Variable]] = {}
     for name, variable in read.variables.items():
-        marks, belongs = _unmarked(variable.attrs), name
+        marks, belongs = _unmark(variable.attrs), name
         if _TEXT_OF in marks:
             attrs[str(marks[_TEXT_OF])] = str(variable.to_numpy())
             continue
@@ -318,11 +318,11 @@ def _whole(read: "xr.Dataset") -> "xr.Dataset":
         variables[belongs] = xr.Variable(variable.dims, values, marks, variable.encoding)
         if name in read.coords:
             coordinates.add(belongs)
-    variables |= {name: _joined(name, parts) for name, parts in pairs.items()}
+    variables |= {name: _complex_variable(name, parts) for name, parts in pairs.items()}
     return xr.Dataset(variables, attrs=attrs).set_coords(coordinates)
 
 
-def _joined(name: str, parts: Mapping[str, "xr.Variable"]) -> "xr.Variable":
+def _complex_variable(name: str, parts: Mapping[str, "xr.Variable"]) -> "xr.Variable":
     """Return the complex variable of which the file has two parts."""
     import xarray as xr
 
@@ -333,10 +333,10 @@ def _joined(name: str, parts: Mapping[str, "xr.Variable"]) -> "xr.Variable":
         raise InputError(f"the parts of the complex variable {name!r} do not fit together")
     z = np.empty(real.shape, dtype=np.result_type(real.dtype, np.complex64))
     z.real, z.imag = real.to_numpy(), imaginary.to_numpy()  # a sum would make nan of an infinite part
-    return xr.Variable(real.dims, z, {key: v for key, v in _unmarked(real.attrs).items() if key not in (_OF, _PART)})
+    return xr.Variable(real.dims, z, {key: v for key, v in _unmark(real.attrs).items() if key not in (_OF, _PART)})
 
 
-def _unmarked(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
+def _unmark(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
     """Return attributes as `save` was given them: lists that were JSON, and empty texts."""
     plain = {key: "" if isinstance(value, bytes) and not value else value for key, value in attrs.items()}
     if _LISTS in plain:

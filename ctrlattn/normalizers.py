@@ -40,9 +40,9 @@ def rms_norm(x: Array, *, weight: Array | None = None, eps: float | None = None)
     >>> rms_norm(np.array([3.0, -3.0])).round(12).tolist()
     [1.0, -1.0]
     """
-    xp, eps = _checked(x, eps)
+    xp, eps = _library_and_epsilon(x, eps)
     x = _within_range(x)
-    return _scaled(x / xp.sqrt(xp.mean(x * x, -1, keepdims=True) + eps), weight)
+    return _apply_weight(x / xp.sqrt(xp.mean(x * x, -1, keepdims=True) + eps), weight)
 
 
 def layer_norm(x: Array, *, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5) -> Array:
@@ -70,10 +70,10 @@ def layer_norm(x: Array, *, weight: Array | None = None, bias: Array | None = No
     >>> layer_norm(np.array([1.0, 3.0]), eps=0.0).tolist()
     [-1.0, 1.0]
     """
-    xp, eps = _checked(x, eps)
+    xp, eps = _library_and_epsilon(x, eps)
     x = _within_range(x)
     centred = x - xp.mean(x, -1, keepdims=True)
-    y = _scaled(centred / xp.sqrt(xp.mean(centred * centred, -1, keepdims=True) + eps), weight)
+    y = _apply_weight(centred / xp.sqrt(xp.mean(centred * centred, -1, keepdims=True) + eps), weight)
     return y if bias is None else y + _feature_vector("bias", bias, x)
 
 
@@ -97,7 +97,7 @@ def unit_norm(x: Array, *, eps: float | None = None) -> Array:
     >>> unit_norm(np.array([3.0, 4.0])).tolist()
     [0.6, 0.8]
     """
-    xp, eps = _checked(x, eps)
+    xp, eps = _library_and_epsilon(x, eps)
     x = _within_range(x)
     return x / xp.sqrt(xp.sum(x * x, -1, keepdims=True) + eps * eps)
 
@@ -110,7 +110,7 @@ def _within_range(x: Array) -> Array:
     return np.ldexp(x, np.where(largest > _LARGEST, 60 - np.frexp(largest)[1], 0))
 
 
-def _checked(x: Array, eps: float | None) -> tuple[ModuleType, float]:
+def _library_and_epsilon(x: Array, eps: float | None) -> tuple[ModuleType, float]:
     """Return the library of x, once x has features, and epsilon as a Python number."""
     xp = namespace(x)
     if x.ndim == 0:
@@ -118,7 +118,7 @@ def _checked(x: Array, eps: float | None) -> tuple[ModuleType, float]:
     return xp, machine_epsilon(x) if eps is None else float(require_number("eps", eps))
 
 
-def _scaled(x: Array, weight: Array | None) -> Array:
+def _apply_weight(x: Array, weight: Array | None) -> Array:
     return x if weight is None else x * _feature_vector("weight", weight, x)
 
 

@@ -88,7 +88,7 @@ class Passes(Value):
 
     def error(self, h: Array, prediction: Array, start: Array) -> Array:
         """Return e = F(h) - h + recall (h_0 - h) for a given F(h)."""
-        return self._recalled(prediction, h, start) - h
+        return self._add_recall(prediction, h, start) - h
 
     def step(self, h: Array, prediction: Array, state: PassState) -> tuple[Array, Array, Array, PassState]:
         """Return (h', e, u, state of the next pass) of one pass, as a pure function.
@@ -103,12 +103,12 @@ class Passes(Value):
         """
         e = self.error(h, prediction, state.start)
         if self.controller is None:  # plain looping is F(h) to the last bit, which h + (F(h) - h) is not
-            return self._recalled(prediction, h, state.start), e, e, state
+            return self._add_recall(prediction, h, state.start), e, e, state
         memory = self.controller.init(e) if state.controller is None else state.controller
         u, memory = self.controller.step(e, memory)
         return h + u, e, u, PassState(state.start, memory)
 
-    def _recalled(self, prediction: Array, h: Array, start: Array) -> Array:
+    def _add_recall(self, prediction: Array, h: Array, start: Array) -> Array:
         """Return F(h) + recall (h_0 - h)."""
         none = not is_array(self.recall) and self.recall == 0
         return prediction if none else prediction + self.recall * (start - h)

@@ -90,7 +90,7 @@ class Rehearsal:
     def comes_back(self, question: Any, seconds: float) -> bool:
         """Tell whether the function comes back within some seconds, without an exception; it is asked in JSON."""
         with self._lock:
-            process = self._started()
+            process = self._waiting_process()
             assert process.stdin is not None
             assert process.stdout is not None
             timer = Timer(seconds, process.kill)
@@ -110,7 +110,7 @@ class Rehearsal:
                     _end(process, self._owner)
             return answer == "done\n"
 
-    def _started(self) -> "subprocess.Popen[str]":
+    def _waiting_process(self) -> "subprocess.Popen[str]":
         """Return the process that waits for a question; a fork has one of its own, and one that was killed another."""
         if self._process is not None and self._owner == os.getpid():
             if self._process.poll() is None:

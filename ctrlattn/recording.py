@@ -109,21 +109,21 @@ def _array(shape: tuple[int, ...], x: Any) -> Any:
         memory = None
     if memory is None or not size <= memory.nbytes <= 4 * size:
         memory = np.empty(size, np.uint8)
-    return _as(x, np.asarray(_Lent(memory, shape, dtype)))
+    return _in_library_of(x, np.asarray(_Lent(memory, shape, dtype)))
 
 
 def _zeros(shape: tuple[int, ...], x: Any) -> Any:
     """Return zeros like x that cost nothing before they are read, in new pages: used memory had to be cleared."""
     dtype = _dtype(x)
     size = math.prod(shape) * dtype.itemsize
-    return _as(x, np.zeros(shape, dtype) if size < _PAGES else np.ndarray(shape, dtype, mmap.mmap(-1, size)))
+    return _in_library_of(x, np.zeros(shape, dtype) if size < _PAGES else np.ndarray(shape, dtype, mmap.mmap(-1, size)))
 
 
 def _dtype(x: Any) -> Any:
     return np.dtype(str(x.dtype).removeprefix("torch.")) if is_torch(x) else x.dtype
 
 
-def _as(x: Any, array: Any) -> Any:
+def _in_library_of(x: Any, array: Any) -> Any:
     """Return the array as one of the library of x, in the same memory."""
     return namespace(x).from_numpy(array) if is_torch(x) else array
 
@@ -151,7 +151,7 @@ class Collected:
         signals = [self.states, y, *([e] if self.target is None else []), *controls]
         if self._are_numbers() and x.nbytes * len(self.states) < _LARGE:
             try:
-                state, prediction, error, *control = self._written(signals)
+                state, prediction, error, *control = self._signal_parts(signals)
                 return state, prediction, error, control[0] if self.acts else _zeros(error.shape, x)
             except NotImplementedError:  # one gain of one error has a forward derivative: torch writes none in place
                 pass
@@ -165,7 +165,7 @@ class Collected:
         gains = any(signal.requires_grad for signal in errors)
         return not gains and all(is_plain_tensor(signal) for signal in (self.states[-1], errors[-1]))
 
-    def _written(self, signals: list[list[Any]]) -> list[Any]:
+    def _signal_parts(self, signals: list[list[Any]]) -> list[Any]:
         """Return the state, prediction, error and control, if any, as parts of one array."""
         x, ends = self.states[0], np.cumsum([len(signal) for signal in signals]).tolist()
         layers = ends[0] - 1

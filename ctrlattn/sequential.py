@@ -90,7 +90,7 @@ def run_passes(
     [1.0, -1.0, 0.5, 0.333]
     """
     if _is_worth_compiling(x, passes) and is_compilable(terms, x, control):
-        return _compiled(terms, x, passes, control, record)
+        return _compiled_sweep(terms, x, passes, control, record)
     return wavefront(compare, seen, x, passes, hold_first=terms.hold_first, control=control, record=record)
 
 
@@ -197,7 +197,7 @@ def scaling_of(terms: Terms, x: Array) -> "Scaling | None":
     return Scaling(power, floor, None if weight is None else to_numpy(weight), terms.normalize_input)
 
 
-def _compiled(terms: Terms, x: Array, passes: int, control: Array | None, record: bool) -> PassStates:
+def _compiled_sweep(terms: Terms, x: Array, passes: int, control: Array | None, record: bool) -> PassStates:
     from ctrlattn.kernels import sweep
 
     flat, u = _batch(x), None if control is None else _batch(control)

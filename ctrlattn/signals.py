@@ -208,7 +208,7 @@ def dataset(
     judged = require_flag("judged", judged)
     import xarray as xr
 
-    arrays = _rebuilt(dict(arrays))
+    arrays = _running_sums(dict(arrays))
     no_matrix = bool(attrs.get("no_matrix"))
     _check(arrays, tokens, no_matrix=no_matrix)
     if not judged:
@@ -299,7 +299,7 @@ def load(path: str | os.PathLike[str]) -> list["xr.Dataset"]:
     ctrlattn.InputError: no-such-file.npz: no such file
     """
     try:
-        return _texts(_stored(path))
+        return _texts(_stored_arrays(path))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -331,7 +331,7 @@ def load_shipped(name: str) -> list["xr.Dataset"]:
         return load(path)
 
 
-def _stored(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def _stored_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read every array of an .npz, once its directory and headers declare no more than the file can hold."""
     try:
         with open(path, "rb") as file:
@@ -381,7 +381,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
         return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
 
-def _rebuilt(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _running_sums(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return state and mid by the running sum of the contributions, in float64, where only the embedding is given."""
     if "embedding" not in arrays:
         return arrays

@@ -76,14 +76,17 @@ class Stream:
         InputError
             Another shape than the first token's, another number of features than a gain of the loop, NaN or infinity.
         """
-        x, r = self._checked("token", token), None if reference is None else self._checked("reference", reference)
+        x, r = (
+            self._checked_token("token", token),
+            None if reference is None else self._checked_token("reference", reference),
+        )
         compiled = self._loop.controller is None and is_compilable(self._loop.terms, x)
         push = self._push_compiled if compiled else self._push
         result = push(x, r)
         self.tokens += 1
         return result[..., 0, :]
 
-    def _checked(self, name: str, token: Array) -> Array:
+    def _checked_token(self, name: str, token: Array) -> Array:
         """Return the token as (..., 1, d), checked."""
         first = token if self._first is None else self._first
         namespace(first, token)

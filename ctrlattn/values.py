@@ -37,11 +37,11 @@ class Value:
         """Tell whether `other` is of the same class and equal in every field that is compared."""
         if type(other) is not type(self):
             return NotImplemented
-        return all(same(getattr(self, entry.name), getattr(other, entry.name)) for entry in _compared(self))
+        return all(same(getattr(self, entry.name), getattr(other, entry.name)) for entry in _compared_fields(self))
 
     def __hash__(self) -> int:
         """Return a hash that is equal for equal values."""
-        return hash((type(self), *(_key(getattr(self, entry.name)) for entry in _compared(self))))
+        return hash((type(self), *(_key(getattr(self, entry.name)) for entry in _compared_fields(self))))
 
     def __repr__(self) -> str:
         """Name the class with what differs from its defaults."""
@@ -94,7 +94,7 @@ def short(value: Any) -> str:
     return f"{type(value).__name__} of order {order}, dt={value.dt}"
 
 
-def _compared(value: Any) -> list[Field[Any]]:
+def _compared_fields(value: Any) -> list[Field[Any]]:
     return [entry for entry in fields(value) if entry.compare]
 
 

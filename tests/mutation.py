@@ -65,7 +65,7 @@ EQUIVALENT = {
     ("predictors/attention.py", "if i >= self.matrix.shape[-1]:", "-1  ->  1"):
         "A matrix (n, n) and one of heads (heads, n, n) have n there as well.",
     ("stability/robustness/disk.py",
-     "return _sized(math.inf, math.inf, skew, attack.frequency, np.full(channels, np.nan + 0j), math.nan)",
+     "return _margin_of(math.inf, math.inf, skew, attack.frequency, np.full(channels, np.nan + 0j), math.nan)",
      "np.nan + 0j  ->  np.nan - 0j"): "No sign of a zero beside nan is looked at.",
     ("stability/motion/exponent_intervals.py", "others = -np.sort(-averaged[:, 1:].mean(axis=0), axis=-1)",
      "-1  ->  1"):
@@ -97,7 +97,7 @@ EQUIVALENT = {
      "derivatives = np.array([-values_at(term, poles) / np.where(repeated, 1.0, falls) for term in terms])",
      "1.0  ->  2.0"):
         "A repeated pole has no derivative: inf takes the place of what is computed there.",
-    ("stability/modes/pid_gains.py", "stable, unsure = _decided(gains, g, cuts[:, :-1] + width / 2)", "2  ->  3"):
+    ("stability/modes/pid_gains.py", "stable, unsure = _stability_of(gains, g, cuts[:, :-1] + width / 2)", "2  ->  3"):
         "Any point between two cuts tells whether all of them are stable.",
     ("frequency/tokens.py", "n = a.shape[-1]", "1  ->  2"): "The matrices are square.",
     ("stability/modes/pass_modes.py", "if max(sizes) >= 1 or min(beyond, default=2.0) < 1:", "2.0  ->  4.0"):

@@ -25,6 +25,22 @@ HAPPENED_IN_A_SCENE = {
     "plain", "whole", "others", "outer", "known", "named", "stored", "chosen", "spent", "tried", "solved", "used",
     "lost", "gone", "rest", "moved", "refused",
 }  # fmt: skip
+# Nor is a private function called by these: its name is a verb phrase, a question, or the noun of what it returns.
+NO_FUNCTION = {
+    "above", "achieved", "acting", "acts", "added", "again", "ahead", "alone", "along", "applied", "around", "as", "at",
+    "back", "balanced", "better", "between", "beyond", "both", "built", "changed", "checked", "chosen", "clipped",
+    "closed", "combined", "compared", "compiled", "computed", "confirmed", "converted", "copied", "damaged", "damped",
+    "decided", "decomposed", "designed", "earlier", "ended", "existing", "explained", "far", "filled", "fixed", "gone",
+    "given", "grouped", "held", "hidden", "highest", "imported", "is", "itself", "joined", "judged", "kept", "known",
+    "last", "learned", "least", "left", "less", "like", "listed", "located", "lost", "lowered", "made", "masked",
+    "matched", "measured", "merged", "most", "moved", "named", "new", "nothing", "observed", "of", "off", "on", "once",
+    "only", "own", "padded", "passed", "plain", "polished", "predicted", "probed", "proved", "published", "pulled",
+    "pushed", "ran", "rebuilt", "recalled", "recorded", "reduced", "refined", "refused", "remembered", "repeated",
+    "replaced", "required", "reversed", "right", "rounded", "said", "sampled", "scaled", "seen", "settled", "shaped",
+    "short", "shown", "solved", "spared", "squared", "started", "stored", "stripped", "suggested", "summed", "tested",
+    "through", "together", "towards", "traced", "trained", "tried", "trimmed", "tuned", "unknown", "unsettled", "usual",
+    "wanted", "what", "whole", "within", "without", "worst", "would", "wrapped", "written",
+}  # fmt: skip
 # The first word of a function's docstring says what the function does. A verb that is missing here may be added.
 VERBS = {
     "Add", "Apply", "Average", "Balance", "Begin", "Bisect", "Bound", "Bring", "Build", "Call", "Change", "Check",
@@ -224,6 +240,16 @@ def test_a_class_name_is_defined_once_in_the_package():
     doubled = same_classes(PACKAGE.rglob("*.py"))
     assert [(name, files) for name, files in doubled if name not in excused] == []
     assert excused == {name for name, _ in doubled}, "an exception that is none any more"
+
+
+def empty_names(text: str) -> list[tuple[int, str]]:
+    functions = [node for node in nodes(text) if isinstance(node, ast.FunctionDef) and node.name.startswith("_")]
+    return [(node.lineno, node.name) for node in functions if node.name.strip("_") in NO_FUNCTION]
+
+
+def test_the_name_of_a_function_says_what_it_does_or_returns():
+    assert empty_names("def _moved():\n    pass\n\n\ndef _moved_loops():\n    pass") == [(1, "_moved")]
+    assert breaches(PACKAGE.rglob("*.py"), empty_names) == {}
 
 
 def is_property(node: ast.FunctionDef) -> bool:

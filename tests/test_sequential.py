@@ -71,7 +71,7 @@ def wavefront(loop, x, passes, *, record=False):
 
 def compiled(loop, x, passes, *, record=False):
     """The compiled sweep, however small the work."""
-    return sequential._compiled(loop.terms, x, passes, None, record)
+    return sequential._compiled_sweep(loop.terms, x, passes, None, record)
 
 
 def test_the_compiled_sweep_knows_what_it_may_do():
@@ -184,7 +184,7 @@ def test_threads_share_a_batch_and_change_nothing(asked, monkeypatch):
     loop = Loop(CausalMean(), normalizer=rms_norm, order="sequential")
     assert x[0].size * 5 >= sequential._WORTH_COMPILING
     y = sequential.run_passes(loop.compare, loop.seen, loop.terms, x, 5).states
-    assert np.array_equal(y, np.stack([sequential._compiled(loop.terms, s, 5, None, False).states for s in x]))
+    assert np.array_equal(y, np.stack([sequential._compiled_sweep(loop.terms, s, 5, None, False).states for s in x]))
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert causal_mean._threads() == (min(int(asked), available) if asked.isdigit() else available)
 

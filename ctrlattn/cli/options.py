@@ -118,8 +118,8 @@ def worded(function: Function) -> Function:
         kind, info = (*get_args(annotation), None, None)[:2]
         if not isinstance(info, ArgumentInfo | OptionInfo):
             continue  # what it returns
-        if info.metavar is None and _plain(kind) is not bool:
-            info.metavar = _NAMED.get(name) or _WORDS.get(_plain(kind), "VALUE")
+        if info.metavar is None and _element_type(kind) is not bool:
+            info.metavar = _NAMED.get(name) or _WORDS.get(_element_type(kind), "VALUE")
     return function
 
 
@@ -148,7 +148,7 @@ def range_in_words(text: str) -> str:
     return re.sub(r"\bx<=([\d.+-]+)", r"at most \1", text)
 
 
-def _plain(kind: Any) -> Any:
+def _element_type(kind: Any) -> Any:
     """Return the type that an annotation holds, such as int for list[int] | None."""
     if get_origin(kind) in (Union, UnionType):
         kind = next(part for part in get_args(kind) if part is not NoneType)

@@ -152,16 +152,16 @@ def _imports_torch(frame: FrameType | None) -> bool:
 
     That is where a module of torch itself is the innermost frame, and all over the import of torch.distributed.
     """
-    name = _imported(frame)
+    name = _module_of(frame)
     if name.partition(".")[0] == "torch":
         return True
     while frame is not None and name != "torch.distributed":
         frame = frame.f_back
-        name = _imported(frame)
+        name = _module_of(frame)
     return frame is not None
 
 
-def _imported(frame: FrameType | None) -> str:
+def _module_of(frame: FrameType | None) -> str:
     """Return the name of the module whose body this frame is, or an empty text for any other frame."""
     if frame is None or frame.f_code.co_name != "<module>":
         return ""

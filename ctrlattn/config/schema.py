@@ -219,7 +219,7 @@ AnyController = Annotated[_PID | _LTI | _Absent, Field(discriminator="kind")]
 AnyNormalizer = Annotated[_RMSNorm | _LayerNorm | _UnitNorm | _Absent, Field(discriminator="kind")]
 
 
-def _named(value: Any) -> Any:
+def _as_table(value: Any) -> Any:
     """Return {kind = name} for a bare name, which stands for it."""
     return {"kind": value} if isinstance(value, str) else value
 
@@ -234,15 +234,15 @@ class LoopModel(_Strict):
     """The table [loop]."""
 
     preset: Annotated[str | None, BeforeValidator(_known_preset)] = None
-    predictor: Annotated[AnyPredictor | None, BeforeValidator(_named)] = None
+    predictor: Annotated[AnyPredictor | None, BeforeValidator(_as_table)] = None
     skip: Gain | None = None
     feedback: Gain | None = None
     reference_gain: float | None = None
     order: Order | None = None
     normalize_input: bool | None = None
     hold_first: bool | None = None
-    controller: Annotated[AnyController | None, BeforeValidator(_named)] = None
-    normalizer: Annotated[AnyNormalizer | None, BeforeValidator(_named)] = None
+    controller: Annotated[AnyController | None, BeforeValidator(_as_table)] = None
+    normalizer: Annotated[AnyNormalizer | None, BeforeValidator(_as_table)] = None
 
     @model_validator(mode="after")
     def _buildable(self) -> "LoopModel":

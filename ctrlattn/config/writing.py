@@ -62,7 +62,7 @@ def loop_to_dict(loop: Loop) -> dict[str, Any]:
 
 
 def _gain(where: str, gain: Any) -> Any:
-    return _plain(where, gain) if is_vector(gain) else float(gain)
+    return _plain_value(where, gain) if is_vector(gain) else float(gain)
 
 
 def _predictor(predictor: Any) -> dict[str, Any]:
@@ -96,11 +96,11 @@ def _model_of(where: str, part: Any, makes: Any, union: Any) -> type[Part]:
 
 def _table(where: str, model: type[Part], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the kind and every value that is not None, as a file holds them."""
-    entries = {name: _plain(f"{where}.{name}", value) for name, value in values.items() if value is not None}
+    entries = {name: _plain_value(f"{where}.{name}", value) for name, value in values.items() if value is not None}
     return {"kind": model.kind_name(), **entries}
 
 
-def _plain(where: str, value: Any) -> Any:
+def _plain_value(where: str, value: Any) -> Any:
     if isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):

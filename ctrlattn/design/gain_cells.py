@@ -68,12 +68,12 @@ def worst_of_gains(
     size = max(_CHUNK // len(modes), 1)
     for terms, cells in by_memory(gains, form, ema):
         for part in np.split(cells, range(size, len(cells), size)):
-            for name, values in _worst(loop, modes, terms, gains[part], names, horizon).items():
+            for name, values in _worst_figures(loop, modes, terms, gains[part], names, horizon).items():
                 result[name][part] = values
     return result
 
 
-def _worst(
+def _worst_figures(
     loop: Loop, modes: np.ndarray, terms: PIDTerms, gains: np.ndarray, names: list[str], horizon: int
 ) -> dict[str, np.ndarray]:
     """Return the worst mode of each cell of one memory."""
@@ -93,10 +93,10 @@ def _worst(
                 values[name][part] = figures
     shape = (len(gains), len(modes))
     return {
-        name: np.where(whole, (np.min if name in SMALLEST else np.max)(each.reshape(shape), axis=1), _lost(name))
+        name: np.where(whole, (np.min if name in SMALLEST else np.max)(each.reshape(shape), axis=1), _worst_value(name))
         for name, each in values.items()
     }
 
 
-def _lost(name: str) -> float:
+def _worst_value(name: str) -> float:
     return 0.0 if name in SMALLEST else np.inf

@@ -86,11 +86,11 @@ def judge(
     if not isinstance(loop.controller, PID):
         raise InputTypeError(f"judge is about PID gains, got a {type(loop.controller).__name__}")
     measured = performance(loop, spectrum)
-    part = _achieved(measured.where(measured.stable)) if measured.stable.any() else None
+    part = _achieved_spec(measured.where(measured.stable)) if measured.stable.any() else None
     meets = part if measured.stable.all() else None
     better, why_not = None, "" if improve else "no other gains were looked for"
     if improve:
-        better, why_not = _better(loop, spectrum, meets or _rescue(part), terms, seed)
+        better, why_not = _better_design(loop, spectrum, meets or _rescue(part), terms, seed)
     return Judgement(loop.controller, measured, meets, part, better, why_not)
 
 
@@ -126,7 +126,7 @@ def judge_published(
     }
 
 
-def _achieved(measured: Performance) -> Spec | None:
+def _achieved_spec(measured: Performance) -> Spec | None:
     """Return the worst figures as a specification; an infinite or vanishing one is no requirement."""
     worst = measured.worst()
     figures = {k: v for k, v in worst.items() if k != "disk_margin" and np.isfinite(v) and (v > 0 or "margin" not in k)}
@@ -137,7 +137,7 @@ def _achieved(measured: Performance) -> Spec | None:
     )
 
 
-def _better(loop: Loop, spectrum: Any, goal: Spec, terms: Sequence[str], seed: int) -> tuple[Design | None, str]:
+def _better_design(loop: Loop, spectrum: Any, goal: Spec, terms: Sequence[str], seed: int) -> tuple[Design | None, str]:
     """Return the first design that meets the goal; else say why the last one does not."""
     why_not = "no terms to try"
     for letters in terms:
@@ -155,10 +155,10 @@ def _rescue(part: Spec | None) -> Spec:
 
 
 def _figures(values: dict[str, float]) -> str:
-    figures = (in_words(name, _rounded(values[name])) for name in MEASURES if name in values)
+    figures = (in_words(name, _drop_rounding(values[name])) for name in MEASURES if name in values)
     return ", ".join(text.replace("_", " ") for text in figures)
 
 
-def _rounded(value: float) -> float:
+def _drop_rounding(value: float) -> float:
     """Return an error, or 0 where it is of the size of rounding."""
     return value if value > 1e-9 else 0.0

@@ -51,7 +51,7 @@ def lqr(loop: Loop, a: float, *, error: float = 1.0, integral: float = 0.0, cont
     >>> round(lqr(presets.get("neutreno"), 1.0).kp, 6)  # the golden ratio: X^2 - X - 1 = 0, kp = X/(1 + X)
     0.618034
     """
-    _, gain = _solved(loop, a, error, integral, control)
+    _, gain = _solve_riccati(loop, a, error, integral, control)
     return PID(float(gain[0])) if not integral else PID(float(gain[0] + gain[1]), float(-gain[1]))
 
 
@@ -64,11 +64,11 @@ def lqr_margin(loop: Loop, a: float, *, error: float = 1.0, integral: float = 0.
     >>> round(lqr_margin(presets.get("neutreno"), 1.0), 6)
     0.618034
     """
-    x, _ = _solved(loop, a, error, integral, control)
+    x, _ = _solve_riccati(loop, a, error, integral, control)
     return math.sqrt(control / (control + float(x[0, 0])))
 
 
-def _solved(loop: Loop, a: Any, error: float, integral: float, control: float) -> tuple[np.ndarray, np.ndarray]:
+def _solve_riccati(loop: Loop, a: Any, error: float, integral: float, control: float) -> tuple[np.ndarray, np.ndarray]:
     """Return (X, K): the Riccati solution and u = -K (x, S)."""
     from scipy.linalg import solve_discrete_are
 

@@ -185,7 +185,7 @@ class _Problem:
         """Return the value to minimise for gains (terms, candidates): minus the least slack, large where unstable."""
         measured = self.measures(gains.T, modes, points)
         self.seen.append((gains.T.copy(), measured))
-        return np.where(measured["penalty"] < 0, -_least(spec.slack(measured)), 1e3 + measured["penalty"])
+        return np.where(measured["penalty"] < 0, -_least_slack(spec.slack(measured)), 1e3 + measured["penalty"])
 
     def search(self, seed: int, spec: Spec | None = None, generations: int = _GENERATIONS) -> _Candidate:
         """Search the best gains, certified on all modes; rounds add the modes that fail."""
@@ -209,7 +209,7 @@ class _Problem:
             )
             controller = self.controller(result.x)
             everywhere = performance(replace(self.loop, controller=controller), self.modes)
-            candidate = _Candidate(controller, float(_least(spec.slack(everywhere.worst()))), everywhere.worst())
+            candidate = _Candidate(controller, float(_least_slack(spec.slack(everywhere.worst()))), everywhere.worst())
             best = candidate if best is None or candidate.slack > best.slack else best
             if candidate.slack >= min(-result.fun, 0.0) - 1e-3:
                 break
@@ -301,7 +301,7 @@ def _terms(terms: str) -> str:
     return "".join(t for t in "PID" if t in terms)
 
 
-def _least(slack: dict[str, np.ndarray]) -> np.ndarray:
+def _least_slack(slack: dict[str, np.ndarray]) -> np.ndarray:
     """Return the least slack; beyond _MOST the mean breaks the tie."""
     stacked = np.stack([np.minimum(np.asarray(v, dtype=float), _MOST) for v in slack.values()])
     return np.min(stacked, axis=0) + 1e-3 * np.mean(np.clip(stacked, -1, 1), axis=0) * (np.min(stacked, axis=0) >= 0)

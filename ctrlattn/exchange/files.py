@@ -108,13 +108,13 @@ def load(path: str | os.PathLike[str], *, name: str | None = None) -> System:
 
 
 def _json(system: System) -> bytes:
-    matrices = {key: _plain(matrix) for key, matrix in zip("ABCD", system.matrices, strict=True)}
+    matrices = {key: _matrix_for_json(matrix) for key, matrix in zip("ABCD", system.matrices, strict=True)}
     names = {key: list(getattr(system, key)) for key in _NAMES}
     header = {"format": FORMAT, "ctrlattn": __version__, "name": system.name}
     return (json.dumps({**header, **matrices, "dt": system.dt, **names}, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _plain(matrix: np.ndarray) -> Any:
+def _matrix_for_json(matrix: np.ndarray) -> Any:
     if not np.iscomplexobj(matrix):
         return {"shape": list(matrix.shape), "real": matrix.ravel().tolist()}
     return {"shape": list(matrix.shape), "real": matrix.real.ravel().tolist(), "imag": matrix.imag.ravel().tolist()}
@@ -212,7 +212,7 @@ def _script(system: System) -> bytes:
         f"% {name}: x' = A x + B u, y = C x + D u; written by ctrlattn {__version__} for MATLAB and GNU Octave.",
         *(f"{key} = {_literal(matrix)};" for key, matrix in zip("ABCD", system.matrices, strict=True)),
         f"dt = {system.dt!r};",
-        *(f"{key} = {{{', '.join(_quoted(text) for text in getattr(system, key))}}};" for key in _NAMES),
+        *(f"{key} = {{{', '.join(_quote(text) for text in getattr(system, key))}}};" for key in _NAMES),
         "if exist('OCTAVE_VERSION', 'builtin'), pkg load control, end",
     ]
     make = f"{name} = ss(A, B, C, D, dt); set({name}, 'inname', inputs, 'outname', outputs);"
@@ -236,5 +236,5 @@ def _number(x: Any) -> str:
     return repr(float(x))
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return "'" + " ".join(text.split()).replace("'", "''") + "'"

@@ -55,7 +55,7 @@ def require_arrays(data: bytes) -> None:
             try:
                 inner = zlib.decompress(element.content)
             except zlib.error as error:
-                raise _damaged(str(error)) from error
+                raise _damage(str(error)) from error
             for array in _elements(inner, order):
                 _require_array(array, order, 0)
         else:
@@ -66,15 +66,15 @@ def _elements(data: bytes, order: str) -> Iterator[Element]:
     at = 0
     while at < len(data):
         if at + 8 > len(data):
-            raise _damaged("an element ends too early")
+            raise _damage("an element ends too early")
         kind, length = struct.unpack_from(f"{order}II", data, at)
         start = at + 8
         if kind >> 16:  # a short element holds its length, type and bytes in eight bytes
             kind, length, start = kind & 0xFFFF, kind >> 16, at + 4
             if length > 4:
-                raise _damaged("a short element has more than four bytes")
+                raise _damage("a short element has more than four bytes")
         if start + length > len(data):
-            raise _damaged("an element ends too early")
+            raise _damage("an element ends too early")
         yield Element(kind, data[start : start + length])
         # A compressed element has no padding, and the last padding of an array may be absent.
         at = start + length if kind == _COMPRESSED else max(at + 8, at + 8 * math.ceil((start + length - at) / 8))
@@ -82,23 +82,23 @@ def _elements(data: bytes, order: str) -> Iterator[Element]:
 
 def _require_array(array: Element, order: str, depth: int) -> None:
     if array.kind != _MATRIX or depth > _DEEPEST:
-        raise _damaged("an array is expected" if array.kind != _MATRIX else f"arrays lie deeper than {_DEEPEST}")
+        raise _damage("an array is expected" if array.kind != _MATRIX else f"arrays lie deeper than {_DEEPEST}")
     if not array.content and depth:
         return  # an empty place of a cell
     flags, *parts = _elements(array.content, order)
     if flags.kind != _UINT32 or len(flags.content) != 8:
-        raise _damaged("an array has no flags")
+        raise _damage("an array has no flags")
     word = struct.unpack(f"{order}II", flags.content)[0]
     kind, is_complex = word & 0xFF, bool(word & _COMPLEX)
     if kind in (_FUNCTION, _OPAQUE):
         return  # they have other parts, and no system is among them
     if kind not in (_CELL, _STRUCT, _OBJECT, _TEXT, _SPARSE, *_NUMBERS):
-        raise _damaged(f"an array has the unknown class {kind}")
+        raise _damage(f"an array has the unknown class {kind}")
     if len(parts) < 2 or parts[0].kind != _INT32 or len(parts[0].content) % 4:
-        raise _damaged("an array has no dimensions and name")
+        raise _damage("an array has no dimensions and name")
     shape = struct.unpack(f"{order}{len(parts[0].content) // 4}i", parts[0].content)
     if min(shape, default=-1) < 0:
-        raise _damaged("an array has no dimensions")
+        raise _damage("an array has no dimensions")
     _require_parts(kind, is_complex, math.prod(shape), parts[2:], order, depth)
 
 
@@ -109,23 +109,23 @@ def _require_parts(kind: int, is_complex: bool, size: int, parts: list[Element],
         fields = 1
         if kind != _CELL:
             if len(head) < kind or head[-2].kind != _INT32 or len(head[-2].content) != 4:
-                raise _damaged("a struct has no fields")
+                raise _damage("a struct has no fields")
             length = struct.unpack(f"{order}i", head[-2].content)[0]
             if length < 1 or len(head[-1].content) % length:
-                raise _damaged("a struct has no fields")
+                raise _damage("a struct has no fields")
             fields = len(head[-1].content) // length
         inside = parts[len(head) :]
         if len(inside) != fields * size:
-            raise _damaged("a cell or struct has another number of arrays than it says")
+            raise _damage("a cell or struct has another number of arrays than it says")
         for array in inside:
             _require_array(array, order, depth + 1)
         return
     count = (3 if kind == _SPARSE else 1) + is_complex
     if len(parts) != count or any(part.kind not in _SIZES for part in parts):
-        raise _damaged("an array has another number of parts, or of another type, than it says")
+        raise _damage("an array has another number of parts, or of another type, than it says")
     if kind in _NUMBERS and any(len(part.content) != size * _SIZES[part.kind] for part in parts):
-        raise _damaged("an array has another number of elements than it says")
+        raise _damage("an array has another number of elements than it says")
 
 
-def _damaged(why: str) -> InputError:
+def _damage(why: str) -> InputError:
     return InputError(f"this is not a .mat file that can be read: {why}")

@@ -94,12 +94,12 @@ def refined(sides, start, end, memory):
             bends[0, i] = np.inf
         while top >= 0:
             if last + 4 > len(points):
-                points = _longer(points)
+                points = _lengthen(points)
             left, right = points[last, 3], ends[top, 3]
             _look(sides, (left + right) / 2, memory, middle)
             hides, stalls = False, False
             for i in range(3):
-                hidden, bend = _hidden(points[last, i], middle[i], ends[top, i])
+                hidden, bend = _hidden_zero(points[last, i], middle[i], ends[top, i])
                 hides = hides or hidden
                 # A smooth curve bends four times less over half the step; noise and jumps bend as much at every step.
                 stalls = stalls or (hidden and bend > 0.7 * bends[top, i])
@@ -125,7 +125,7 @@ def refined(sides, start, end, memory):
 
 
 @numba.njit(**INNER)
-def _longer(points):
+def _lengthen(points):
     more = np.empty((2 * len(points), 4))
     for k in range(len(points)):
         for i in range(4):
@@ -134,7 +134,7 @@ def _longer(points):
 
 
 @numba.njit(**INNER)
-def _hidden(left, middle, right):
+def _hidden_zero(left, middle, right):
     """Tell whether a function may cross zero unseen between three points, and its curvature; see `boundary_search`."""
     curvature, slope = abs(left - 2 * middle + right), abs(left - right)
     if left * middle < 0 or middle * right < 0:
@@ -154,7 +154,7 @@ def zeros(sides, points, which, memory):
     for i in range(1, len(points) - 1):
         here = points[i, which]
         if here != 0 and before > 0 and points[before, which] * here < 0:
-            roots[count] = _polished(
+            roots[count] = _polish(
                 sides, which, points[before, 3], points[i, 3], points[before, which], here, memory, work
             )
             count += 1
@@ -177,7 +177,7 @@ def zeros(sides, points, which, memory):
 
 
 @numba.njit(**INNER, error_model="numpy")
-def _polished(sides, which, a, b, fa, fb, memory, work):
+def _polish(sides, which, a, b, fa, fb, memory, work):
     """Return the zero in a bracket, by inverse quadratic steps where they are safe, by halves where not.
 
     Chandrupatla, Adv. Eng. Software 28 (1997) 145.
@@ -241,11 +241,11 @@ def _dip(sides, low, middle, high, memory, work):
             lowest, at = work[2], w
             left = max(low, w - (middle - low if k <= _PARTS else high - middle) / _PARTS)
             right = min(high, w + (middle - low if k < _PARTS else high - middle) / _PARTS)
-    return _descended(sides, left, right, lowest, at, memory, work)
+    return _descend(sides, left, right, lowest, at, memory, work)
 
 
 @numba.njit(**INNER, error_model="numpy")
-def _descended(sides, left, right, lowest, at, memory, work):
+def _descend(sides, left, right, lowest, at, memory, work):
     """Return the lowest point of a bracket: tops of parabolas through the three lowest points, else golden sections.
 
     Brent, Algorithms for Minimization without Derivatives, 1973, chapter 5.

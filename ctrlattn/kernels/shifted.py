@@ -99,7 +99,7 @@ def solve_hessenberg(h: SplitComplex, shifts: np.ndarray, right: SplitComplex) -
             above = times(h, slice(0, top), slice(top - 1, stop - 1), coefficients)
             first = coefficients.re[0], coefficients.im[0]
             _apply(top, z_re, z_im, work.re, work.im, above.re, above.im, *first, last.re, last.im)
-    _back(*work, *turns, *right)
+    _rotate_back(*work, *turns, *right)
     return right
 
 
@@ -223,7 +223,7 @@ def _apply(top, z_re, z_im, w_re, w_im, above_re, above_im, first_re, first_im, 
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-def _back(w_re, w_im, a_re, a_im, d_re, d_im, x_re, x_im):
+def _rotate_back(w_re, w_im, a_re, a_im, d_re, d_im, x_re, x_im):
     """Go from y of the triangular system to x: the rotations in the other direction."""
     n, width, count = w_re.shape
     for c in range(1, width):

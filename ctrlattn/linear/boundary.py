@@ -163,18 +163,18 @@ def _stable_in_plain_numpy(a: np.ndarray, continuous: bool) -> tuple[bool, np.nd
     a = balanced(a)
     # ||A - z I||^2 = ||A||^2 - 2 z Re tr A + n for z = 1 and z = -1.
     centre = 0.0 if continuous else (1.0 if a.trace().real >= 0 else -1.0)
-    shifted = _less(a, centre)
+    shifted = _shift(a, centre)
     offsets = eigenvalues(shifted)
     inside = _growth(offsets, centre)
     first = int(np.argmax(inside))
     beside = boundary_point(complex(offsets[first]) + centre, continuous)
     clear = clear_distance(a)
-    if abs(float(inside[first])) > clear and _is_far_from_singular(_less(a, beside), clear):
+    if abs(float(inside[first])) > clear and _is_far_from_singular(_shift(a, beside), clear):
         return bool(inside[first] < 0), offsets + centre
-    return _decided(a, shifted, centre), offsets + centre
+    return _decide(a, shifted, centre), offsets + centre
 
 
-def _less(a: np.ndarray, z: complex) -> np.ndarray:
+def _shift(a: np.ndarray, z: complex) -> np.ndarray:
     """Return A - z I, real for a real matrix and a point on the real axis."""
     is_complex = np.iscomplexobj(a) or z.imag != 0
     shifted = a.astype(complex if is_complex else float, order="C")
@@ -198,7 +198,7 @@ def _growth(offsets: np.ndarray, centre: float) -> np.ndarray:
     return (2 * centre * offsets.real + np.abs(offsets) ** 2) / (1 + np.abs(centre + offsets))
 
 
-def _decided(a: np.ndarray, shifted: np.ndarray, centre: float) -> bool:
+def _decide(a: np.ndarray, shifted: np.ndarray, centre: float) -> bool:
     """Decide pole by pole, each with its own uncertainty."""
     _, y, x = eig(shifted, left=True)
     aligned = np.sum(y.conj() * x, axis=0)

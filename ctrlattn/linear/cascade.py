@@ -62,8 +62,8 @@ def cascade(num: Any, den: Any) -> Matrices:
     order = len(den) - 1
     if not len(num) or not order:
         a, b, c, d = np.zeros((0, 0)), np.zeros(0), np.zeros(0), float(num[0] / den[0]) if len(num) else 0.0
-        return (a, b, c, d) if not order else _silent(den)
-    a, b, c, d = _series([_section(p, z) for p, z in _matched(accurate_roots(den), accurate_roots(num))])
+        return (a, b, c, d) if not order else _zero_function(den)
+    a, b, c, d = _series([_section(p, z) for p, z in _match(accurate_roots(den), accurate_roots(num))])
     gain = num[0] / den[0]
     c, d = gain * c, float(gain * d)
     scale = state_scaling(a, b[:, None], c[None, :])
@@ -102,7 +102,7 @@ def cascade_of_roots(zeros: Any, poles: Any, gain: Any) -> tuple[np.ndarray, np.
     if len(zeros) > len(poles):
         raise InputError(_IMPROPER.format(len(zeros), len(poles)))
     if all(_is_paired(r) for r in (zeros, poles)) and np.isreal(gain):
-        a, b, c, d = _series([_section(p, z) for p, z in _matched(poles, zeros)])
+        a, b, c, d = _series([_section(p, z) for p, z in _match(poles, zeros)])
         gain = float(np.real(gain))
     else:
         nearest = sorted(zeros, key=lambda z: float(np.min(np.abs(poles - z))))
@@ -124,23 +124,23 @@ def _is_paired(roots: np.ndarray) -> bool:
     return bool(upper == lower)
 
 
-def _silent(den: np.ndarray) -> Matrices:
+def _zero_function(den: np.ndarray) -> Matrices:
     """Return the zero function with the poles that it keeps."""
-    a, b, c, _ = _series([_section(p, ()) for p, _ in _matched(accurate_roots(den), np.zeros(0, dtype=complex))])
+    a, b, c, _ = _series([_section(p, ()) for p, _ in _match(accurate_roots(den), np.zeros(0, dtype=complex))])
     return a, b, np.zeros_like(c), 0.0
 
 
-def _grouped(roots: np.ndarray) -> list[_Group]:
+def _group(roots: np.ndarray) -> list[_Group]:
     """Group complex pairs, then pairs of neighbours among the real roots; of an odd number the farthest is alone."""
     pairs = [_Group((r, r.conjugate())) for r in roots.tolist() if r.imag > 0]
     real = sorted((r for r in roots.tolist() if r.imag == 0), key=abs)
     return pairs + [_Group(tuple(real[i : i + 2])) for i in range(0, len(real), 2)]
 
 
-def _matched(poles: np.ndarray, zeros: np.ndarray) -> list[tuple[tuple[complex, ...], tuple[complex, ...]]]:
+def _match(poles: np.ndarray, zeros: np.ndarray) -> list[tuple[tuple[complex, ...], tuple[complex, ...]]]:
     """Return (poles, zeros) of each section: a zero goes to the nearest section that has room for it, pairs first."""
-    sections, placed = _grouped(poles), {}
-    for group in sorted(_grouped(zeros), key=lambda z: -len(z.roots)):
+    sections, placed = _group(poles), {}
+    for group in sorted(_group(zeros), key=lambda z: -len(z.roots)):
         free = [i for i, p in enumerate(sections) if i not in placed and len(p.roots) >= len(group.roots)]
         nearest = min(free, key=lambda i: _distance(sections[i], group))
         placed[nearest] = group.roots

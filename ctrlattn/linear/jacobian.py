@@ -68,10 +68,10 @@ def jacobian_operator(f: Callable[[Array], Array], x: Array) -> LinearOperator:
     rows, columns = value.numel(), point.numel()
 
     def back(w: np.ndarray) -> np.ndarray:
-        return _flat(pull(_shaped(w, value))[0])
+        return _flat(pull(_shape_like(w, value))[0])
 
     def forward(v: np.ndarray) -> np.ndarray:
-        return _flat(_push(f, point, _shaped(v, point), pull, value))
+        return _flat(_push(f, point, _shape_like(v, point), pull, value))
 
     return LinearOperator((rows, columns), matvec=forward, rmatvec=back, dtype=to_numpy(value).dtype)
 
@@ -209,7 +209,7 @@ def _plain_attention() -> Any:
     return sdpa_kernel(SDPBackend.MATH)
 
 
-def _shaped(vector: np.ndarray, template: Any) -> Any:
+def _shape_like(vector: np.ndarray, template: Any) -> Any:
     import torch
 
     array = np.ascontiguousarray(vector)

@@ -67,7 +67,7 @@ def singular_values(a: np.ndarray) -> np.ndarray:
     >>> singular_values(np.array([[0.0, 2.0], [1.0, 0.0]])).tolist()
     [2.0, 1.0]
     """
-    return _decomposed(a, 0)[1] if a.size else np.zeros(0)
+    return _decompose(a, 0)[1] if a.size else np.zeros(0)
 
 
 def singular_vectors(a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -86,7 +86,7 @@ def singular_vectors(a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     """
     if not a.size:
         return np.linalg.svd(a, full_matrices=False)
-    return _decomposed(a, 1)
+    return _decompose(a, 1)
 
 
 def solved(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -171,7 +171,7 @@ def frobenius(a: np.ndarray) -> float:
     return math.sqrt(np.vdot(a, a).real)
 
 
-def _decomposed(a: np.ndarray, vectors: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _decompose(a: np.ndarray, vectors: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if not np.isfinite(a).all():
         raise np.linalg.LinAlgError("Array must not contain infs or NaNs")
     solve = lapack.zgesdd if np.iscomplexobj(a) else lapack.dgesdd

@@ -69,7 +69,7 @@ def linearize(
     point, target = (_double(value) for value in (x, x if reference is None else reference))
     double = loop.to(point)
     start = double.init(point, target)
-    state = _acting(double, point, start, memory)
+    state = _memory_at(double, point, start, memory)
     signals = (point, *state, target, torch.zeros_like(point))
     size = point.numel()
     blocks = np.array([[b.reshape(size, size) for b in row] for row in _jacobian(double, signals, len(state))])
@@ -109,7 +109,7 @@ def _double(x: Array) -> Any:
     return torch.tensor(require_real("the signal", x), dtype=torch.float64)
 
 
-def _acting(loop: Loop, x: Any, start: LoopState, memory: tuple[Array, ...] | None) -> tuple[Any, ...]:
+def _memory_at(loop: Loop, x: Any, start: LoopState, memory: tuple[Array, ...] | None) -> tuple[Any, ...]:
     """Return the controller's memory at the operating point, () without a controller."""
     if loop.controller is None:
         return ()

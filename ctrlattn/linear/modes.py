@@ -60,7 +60,7 @@ def mode(loop: Loop, a: complex) -> "control.StateSpace":
     matrix = np.block([[alpha - d_c, c_c], [-b_c, a_c]])
     inputs = np.vstack([d_c, b_c])
     outputs = np.hstack([eye, np.zeros_like(c_c)])
-    return _named(matrix, inputs, outputs, np.zeros_like(eye), "reference", "state")
+    return _system_with_names(matrix, inputs, outputs, np.zeros_like(eye), "reference", "state")
 
 
 def loop_transfer(loop: Loop, a: complex, at: Breaking = "control") -> "control.StateSpace":
@@ -96,7 +96,7 @@ def loop_transfer(loop: Loop, a: complex, at: Breaking = "control") -> "control.
     np.float64(-0.25)
     """
     matrices = loop_matrices(loop, a, at)
-    return _named(*matrices, *(("error", "state") if at == "control" else ("prediction", "return")))
+    return _system_with_names(*matrices, *(("error", "state") if at == "control" else ("prediction", "return")))
 
 
 def loop_matrices(loop: Loop, a: complex, at: Breaking = "control") -> Realization:
@@ -156,7 +156,7 @@ def _realization(loop: Loop) -> Realization:
     return (loop.controller or PID()).realization()
 
 
-def _named(
+def _system_with_names(
     a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, source: str, target: str
 ) -> "control.StateSpace":
     """Return a python-control object with named signals, which are re and im parts for a complex mode."""

@@ -67,10 +67,10 @@ def integer_roots(p: Integers) -> np.ndarray:
     >>> integer_roots([1, -2 * 10**40, 10**80]).tolist()  # (z - 10^40)^2
     [(1e+40+0j), (1e+40+0j)]
     """
-    coefficients = _trimmed(p)
+    coefficients = _trim(p)
     if not coefficients:
         raise InputError("roots are those of a polynomial that is not zero")
-    trimmed = _trimmed(coefficients[::-1])[::-1]
+    trimmed = _trim(coefficients[::-1])[::-1]
     roots = [0j] * (len(coefficients) - len(trimmed))
     for factor, multiplicity in _square_free(_primitive(trimmed)):
         roots += _simple_roots(factor) * multiplicity
@@ -88,7 +88,7 @@ def _integers(polynomials: list[np.ndarray]) -> Integers:
     return total
 
 
-def _trimmed(p: Integers) -> Integers:
+def _trim(p: Integers) -> Integers:
     """Return the coefficients without leading zeros."""
     first = next((k for k, c in enumerate(p) if c), len(p))
     return p[first:]
@@ -172,15 +172,15 @@ def _simple_roots(p: Integers) -> list[complex]:
     guesses = np.roots([float(Fraction(c, q[0])) for c in q])
     z = guesses + 1e-8 * np.abs(guesses) * np.exp(1j * np.arange(n))  # equal guesses would divide by zero
     for bits in _PRECISIONS:
-        roots = _polished(q, z, bits)
+        roots = _certified_roots(q, z, bits)
         if roots is not None:
             return [complex(np.ldexp(r.real, shift), np.ldexp(r.imag, shift)) for r in roots]
     raise ArithmeticError(f"the roots of a polynomial of degree {n} are closer than {_PRECISIONS[-1]} bits can tell")
 
 
-def _polished(q: Integers, guesses: np.ndarray, bits: int) -> list[complex] | None:
+def _certified_roots(q: Integers, guesses: np.ndarray, bits: int) -> list[complex] | None:
     """Return the certified roots, or None where this many bits do not part them: Aberth's steps in fixed point."""
-    z = [(_fixed(r.real, bits), _fixed(r.imag, bits)) for r in guesses]
+    z = [(_to_fixed_point(r.real, bits), _to_fixed_point(r.imag, bits)) for r in guesses]
     radius = np.full(len(z), np.inf)
     for _ in range(_STEPS):
         for i in np.flatnonzero(radius > _LAST_DIGIT * np.abs([_complex(x, bits) for x in z])):
@@ -193,7 +193,7 @@ def _polished(q: Integers, guesses: np.ndarray, bits: int) -> list[complex] | No
                 return None
             # The deflation only guides: where it tends to 1, the step is Newton's, in all its bits.
             damping = 1 / (1 - _complex(newton, bits) * sum(1 / w for w in apart))
-            step = _product(newton, (_fixed(damping.real, bits), _fixed(damping.imag, bits)), bits)
+            step = _product(newton, (_to_fixed_point(damping.real, bits), _to_fixed_point(damping.imag, bits)), bits)
             z[i] = (z[i][0] - step[0], z[i][1] - step[1])
         roots = np.array([_complex(x, bits) for x in z])
         if np.all(radius <= _LAST_DIGIT * np.abs(roots)):
@@ -236,7 +236,7 @@ def _product(a: Fixed, b: Fixed, bits: int) -> Fixed:
     return (a[0] * b[0] - a[1] * b[1]) >> bits, (a[0] * b[1] + a[1] * b[0]) >> bits
 
 
-def _fixed(x: float, bits: int) -> int:
+def _to_fixed_point(x: float, bits: int) -> int:
     top, bottom = float(x).as_integer_ratio()
     return (top << bits) // bottom
 

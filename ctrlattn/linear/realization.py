@@ -97,13 +97,13 @@ def realization(system: Any, quantity: str, *, continuous: bool = False) -> Real
     elif isinstance(system, loaded("control", "StateSpace")):
         matrices = (system.A, system.B, system.C, system.D)
     elif isinstance(system, tuple) and len(system) == 4:
-        return _checked([_matrix(m) for m in system], quantity, continuous)
+        return _checked_realization([_matrix(m) for m in system], quantity, continuous)
     else:
         raise InputTypeError(
             f"{quantity} takes a StateSpace, a TransferFunction or matrices (A, B, C, D), got {type(system).__name__}"
         )
     domain = is_continuous(system, quantity, True if continuous else None)
-    g = _checked(list(matrices), quantity, domain)
+    g = _checked_realization(list(matrices), quantity, domain)
     if not isinstance(system, loaded("control", "TransferFunction")):
         return g
     return g._replace(marginal=any(is_marginal(p, continuous=domain) for row in system.den for p in row))
@@ -157,7 +157,7 @@ def _matrix(value: Any) -> np.ndarray:
     return m if m.ndim == 2 else np.atleast_2d(m)
 
 
-def _checked(matrices: list[Any], quantity: str, continuous: bool) -> Realization:
+def _checked_realization(matrices: list[Any], quantity: str, continuous: bool) -> Realization:
     a, b, c, d = (_matrix(m) for m in matrices)
     n, (p, m) = a.shape[0] if a.size else 0, d.shape
     try:

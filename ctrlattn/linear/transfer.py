@@ -59,10 +59,10 @@ class BoundaryTransfer:
             values[np.isnan(values)] = _AT_A_POLE
             return values
         if self.continuous:
-            parts = [(np.isfinite(w), lambda w: 1j * w, self._plain)]
+            parts = [(np.isfinite(w), lambda w: 1j * w, self._transfer)]
         else:
             centre = _centre(np.where(np.isfinite(w), w, 0.0))
-            sides = ((1.0, self._right), (-1.0, self._left))
+            sides = ((1.0, self._about_one), (-1.0, self._about_minus_one))
             parts = [(np.isfinite(w) & (centre == z), partial(_points, centre=z), t) for z, t in sides]
         for at, points, transfer in parts:
             if np.all(at):
@@ -98,15 +98,15 @@ class BoundaryTransfer:
         return Sides(columns, b, c, np.ascontiguousarray(self.d))
 
     @cached_property
-    def _plain(self) -> "Transfer":
+    def _transfer(self) -> "Transfer":
         return Transfer(self.a, self.b, self.c, self.d)
 
     @cached_property
-    def _right(self) -> "Transfer":
+    def _about_one(self) -> "Transfer":
         return Transfer(self.a - np.eye(len(self.a)), self.b, self.c, self.d)
 
     @cached_property
-    def _left(self) -> "Transfer":
+    def _about_minus_one(self) -> "Transfer":
         return Transfer(self.a + np.eye(len(self.a)), self.b, self.c, self.d)
 
 
@@ -203,26 +203,26 @@ class Transfer:
         """Return G, (outputs, inputs, m); (inf, nan) at a pole."""
         n = len(self.a)
         if len(self.c) < self.b.shape[1]:  # the transposed system has fewer right-hand sides
-            return self._transposed.at(points).swapaxes(0, 1)
+            return self._transpose.at(points).swapaxes(0, 1)
         if not n or not len(points) or not self.b.shape[1] or not self.c.shape[0]:
             return np.repeat(self.d.astype(complex)[:, :, None], len(points), axis=2)
         if n < _SMALL or (n < _FEW and n * len(points) < 10 * _FEW):
-            g = _batched(self.a, self.b, self.c, points)
+            g = _solve_batch(self.a, self.b, self.c, points)
         else:
-            g = _structured(self._reduced, points)
+            g = _solve_structured(self._hessenberg, points)
         g[np.isnan(g)] = _AT_A_POLE
         return self.d[:, :, None] + g
 
     @cached_property
-    def _transposed(self) -> "Transfer":
+    def _transpose(self) -> "Transfer":
         return Transfer(self.a.T, self.c.T, self.b.T, self.d.T)
 
     @cached_property
-    def _reduced(self) -> "_Reduced":
-        return _reduced(self.a, self.b, self.c)
+    def _hessenberg(self) -> "_Reduced":
+        return _hessenberg_form(self.a, self.b, self.c)
 
 
-def _batched(a: np.ndarray, b: np.ndarray, c: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _solve_batch(a: np.ndarray, b: np.ndarray, c: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Solve once for each point, all in one call: the plain reference. `a` may differ from point to point."""
     stack = np.broadcast_to(a, (len(points), *a.shape[-2:]))
     try:
@@ -231,7 +231,7 @@ def _batched(a: np.ndarray, b: np.ndarray, c: np.ndarray, points: np.ndarray) ->
     except np.linalg.LinAlgError:  # some point is a pole
         if len(points) == 1:
             return np.full((len(c), b.shape[1], 1), _AT_A_POLE)
-        return np.concatenate([_batched(x, b, c, z) for x, z in zip(stack, points[:, None], strict=True)], axis=-1)
+        return np.concatenate([_solve_batch(x, b, c, z) for x, z in zip(stack, points[:, None], strict=True)], axis=-1)
 
 
 class _Reduced(NamedTuple):
@@ -243,7 +243,7 @@ class _Reduced(NamedTuple):
     triangular: bool
 
 
-def _reduced(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> _Reduced:
+def _hessenberg_form(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> _Reduced:
     from ctrlattn.kernels import shifted as kernel
 
     triangular = is_triangular(a)
@@ -256,7 +256,7 @@ def _reduced(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> _Reduced:
     return _Reduced(kernel.parts(a), kernel.parts(b), kernel.parts(c), triangular)
 
 
-def _structured(g: _Reduced, points: np.ndarray) -> np.ndarray:
+def _solve_structured(g: _Reduced, points: np.ndarray) -> np.ndarray:
     """Substitute back for a triangular A, in either direction; reduce any other A to Hessenberg form."""
     from ctrlattn.kernels import shifted as kernel
 

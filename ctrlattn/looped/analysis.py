@@ -69,12 +69,12 @@ class Analysis:
         """
         if self.verdict != "stable":
             return float("nan" if self.verdict == "undecided" else "inf")
-        least, largest = self._within["ms"]
+        least, largest = self._ranges["ms"]
         worst = 1 / self.performance.worst()["modulus_margin"]
         return worst if largest - least <= _OPEN * worst else float("nan")
 
     @cached_property
-    def _within(self) -> dict[str, tuple[float, float]]:
+    def _ranges(self) -> dict[str, tuple[float, float]]:
         return measured_within(self.passes, self.spectrum.eigenvalues, self.spectrum.errors)
 
     def in_words(self) -> list[str]:
@@ -106,11 +106,11 @@ class Analysis:
         part, of = "" if self.spectrum.whole else "measured ", f"eigenvalues of J at {where}"
         largest = float(np.max(self.performance.radius))
         if self.verdict == "stable":
-            ms, settling = self._within["ms"], self._within["settling"]
+            ms, settling = self._ranges["ms"], self._ranges["settling"]
             return [
                 f"all {part}{of} are stable: the largest pole has the modulus {largest:.4g}, the slowest mode settles "
-                f"in {_between(*settling, settling[0] == settling[1])} passes, "
-                f"Ms = {_between(*ms, not np.isnan(self.ms))}"
+                f"in {_range_in_words(*settling, settling[0] == settling[1])} passes, "
+                f"Ms = {_range_in_words(*ms, not np.isnan(self.ms))}"
             ]
         said, unstable, open_ = [], int(np.sum(self.reached.unstable)), int(np.sum(self.reached.undecided))
         if unstable:
@@ -126,7 +126,7 @@ class Analysis:
         return said
 
 
-def _between(least: float, largest: float, sure: bool) -> str:
+def _range_in_words(least: float, largest: float, sure: bool) -> str:
     return f"{largest:.4g}" if sure else f"{least:.4g} to {largest:.4g}, which errors of the eigenvalues leave open"
 
 
@@ -181,7 +181,7 @@ def analyse(
     at = h if point is None else point.x
     measured = _spectrum(step, at, loop, k, seed)
     if point is not None and measured.whole:
-        measured = _moved(step, point, measured)
+        measured = _with_wider_errors(step, point, measured)
     beside, why_no_limits = _limits(step, at, measured, loop, seed)
     transients = (
         (64 if size <= _SMALL else 0) if transients is None else require_whole("transients", transients, least=0)
@@ -230,7 +230,7 @@ def _spectrum(step: PassMap, at: Array, loop: Passes, k: int, seed: int) -> Pass
     )
 
 
-def _moved(step: PassMap, point: RestPoint, measured: PassSpectrum) -> PassSpectrum:
+def _with_wider_errors(step: PassMap, point: RestPoint, measured: PassSpectrum) -> PassSpectrum:
     """Return the spectrum with errors that count how J changes on the way to where Newton's step leads.
 
     A fixed point of multiplicity m is m such steps away, and on the way its eigenvalue 1 + k_r seems to be decided.

@@ -70,7 +70,7 @@ def anderson(
             prediction = step(h)
             require_finite_at("F(h)", prediction, k, passes)
             e = loop.error(h, prediction, start)
-            states.append(_combined(h, e, states[-memory - 1 : -1], errors[-memory:], gain))
+            states.append(_next_iterate(h, e, states[-memory - 1 : -1], errors[-memory:], gain))
         predictions.append(prediction)
         errors.append(e)
         h = states[-1]
@@ -81,7 +81,7 @@ def anderson(
     return Trajectory(state, xp.stack(predictions), xp.stack(errors), state[1:] - state[:-1])
 
 
-def _combined(h: Array, e: Array, states: list[Array], errors: list[Array], gain: float) -> Array:
+def _next_iterate(h: Array, e: Array, states: list[Array], errors: list[Array], gain: float) -> Array:
     """Return h + g e - sum_j gamma_j (dh_j + g de_j), gamma the least-squares weights of the error differences."""
     new = h + gain * e
     if not errors:

@@ -117,7 +117,7 @@ def contraction_ball(
         )
     rounding = _ROUNDING * machine_epsilon(x) * (1 + gain * (1 + 2 * loop.recall))
     bent = _Bent(m, gain * bound, delta, rounding, float(np.linalg.norm(require_real("h_0", start))))
-    ratio = _tried(one_pass, flat, metric, radius, rate, bent, seed)
+    ratio = _largest_ratio(one_pass, flat, metric, radius, rate, bent, seed)
     return Ball(rate, radius, radius / (1.0 if metric is None else float(np.linalg.norm(metric, 2))), metric, ratio)
 
 
@@ -138,7 +138,7 @@ def _metric(m: np.ndarray, off: float) -> tuple[np.ndarray | None, float, float]
     M is known to `off`, and the norm is that of the worst such M.
     """
     if off >= 1:
-        raise _unknown(off)
+        raise _derivative_error(off)
     norm = float(np.linalg.norm(m, 2)) + off
     if norm < 1:
         return None, norm, 1.0
@@ -163,11 +163,11 @@ def _metric(m: np.ndarray, off: float) -> tuple[np.ndarray | None, float, float]
     stretch = float(np.linalg.norm(metric, 2)) * inner
     norm = float(np.linalg.norm(metric @ m @ inverse, 2)) + stretch * off
     if not norm < 1:
-        raise _unknown(off)
+        raise _derivative_error(off)
     return metric, norm, stretch * inner
 
 
-def _unknown(off: float) -> ArithmeticError:
+def _derivative_error(off: float) -> ArithmeticError:
     return ArithmeticError(
         f"no ball: the derivative is known to {off:.2g}, and no metric contracts all that this leaves open; a torch "
         "map has no error of differences"
@@ -196,7 +196,7 @@ class _Bent(NamedTuple):
         return bool(np.linalg.norm(ends[0] - ends[1] - self.m @ away) <= bound * (1 + 1e-9))
 
 
-def _tried(
+def _largest_ratio(
     one_pass: Any, x: np.ndarray, metric: np.ndarray | None, radius: float, rate: float, bent: _Bent, seed: int
 ) -> float:
     """Return the largest ratio over random pairs of the ball; raise ArithmeticError where it is above the rate.

@@ -72,7 +72,7 @@ def exponents(
     run = ExponentRun(step, start, k, transient=transient, keep=small)
     run.advance(passes)
     circles = _one_matrix(step, run.visited) if small else None
-    return run.lengthened(most) if circles is None else _both(run.intervals(), *circles)
+    return run.lengthened(most) if circles is None else _agreement(run.intervals(), *circles)
 
 
 def _one_matrix(step: PassMap, visited: list[Array]) -> tuple[np.ndarray, np.ndarray] | None:
@@ -91,7 +91,7 @@ def _one_matrix(step: PassMap, visited: list[Array]) -> tuple[np.ndarray, np.nda
     return np.abs(values), eigenvalue_errors(first, values, 2 * delta)
 
 
-def _both(run: Exponents, moduli: np.ndarray, errors: np.ndarray) -> Exponents:
+def _agreement(run: Exponents, moduli: np.ndarray, errors: np.ndarray) -> Exponents:
     """Return the eigenvalues' exponents, if those of the run do not contradict them."""
     k = len(run.values)
     with np.errstate(divide="ignore"):

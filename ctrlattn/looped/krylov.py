@@ -144,7 +144,7 @@ class _State:
         sizes = np.linalg.norm(w, axis=0)
         q, r = np.zeros_like(w), np.zeros((w.shape[1], w.shape[1]))
         for j in range(w.shape[1]):
-            column, r[:j, j] = _without(remainder[:, j], q[:, :j])
+            column, r[:j, j] = _project_out(remainder[:, j], q[:, :j])
             length = float(np.linalg.norm(column))
             if length > _LOST * sizes[j]:
                 r[j, j] = length
@@ -153,7 +153,7 @@ class _State:
                 length = 0.0
             if length <= before[j] / 2:  # it shrank again: what is left need not be orthogonal to the digits it has
                 for span in (v, q[:, :j], v, q[:, :j]):
-                    column = _without(column / np.linalg.norm(column), span)[0]
+                    column = _project_out(column / np.linalg.norm(column), span)[0]
             q[:, j] = column / np.linalg.norm(column)
         return inside, q, r
 
@@ -217,7 +217,7 @@ def leading(values: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
     return np.array(indices)
 
 
-def _without(column: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _project_out(column: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (what is left of the column beside the span of q, its components), by two projections."""
     inside = q.T @ column
     remainder = column - q @ inside

@@ -115,9 +115,9 @@ def limits(
     runner = _Runner(step, x, measured, require_whole("passes", passes, least=20), seed)
     odd = odd_number_limit(measured.eigenvalues, loop.recall, errors=measured.errors)
     return Limits(
-        _known(lambda: _gain(runner, loop)),
-        _known(lambda: _recall(runner, loop)),
-        _known(lambda: _least_recall(runner, odd)),
+        _limit_or_reason(lambda: _gain(runner, loop)),
+        _limit_or_reason(lambda: _recall(runner, loop)),
+        _limit_or_reason(lambda: _least_recall(runner, odd)),
         odd,
     )
 
@@ -141,14 +141,14 @@ class _OpenError(ArithmeticError):
     """A limit that the errors of the eigenvalues leave open."""
 
 
-def _known(limit: Callable[[], Limit]) -> Limit:
+def _limit_or_reason(limit: Callable[[], Limit]) -> Limit:
     try:
         return limit()
     except _OpenError as error:
-        return _nothing(str(error))
+        return _no_limit(str(error))
 
 
-def _nothing(why: str = "") -> Limit:
+def _no_limit(why: str = "") -> Limit:
     return Limit(math.nan, complex(math.nan, math.nan), math.nan, math.nan, math.nan, why)
 
 
@@ -277,7 +277,7 @@ class _Runner:
                 f"whether there is a {name} is open: the measured eigenvalues have none, and within their errors of up "
                 f"to {self.worst} there is one"
             )
-        return _nothing()
+        return _no_limit()
 
     def along(self, loop: Passes, at: int) -> float:
         """Return the spectral radius of what a pass does to disturbances of (h, memories) in the plane of one mode."""

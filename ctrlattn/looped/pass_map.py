@@ -41,14 +41,14 @@ def as_pass_map(f: Any) -> PassMap:
     if isinstance(f, type):
         raise InputTypeError(f"the pass map is the class {f.__name__}: make an object of it")
     if isinstance(f, Loop):
-        return _checked(_one_layer(f))
+        return _checked_map(_one_layer(f))
     if isinstance(f, Sequence) and not isinstance(f, str | bytes):
-        return _checked(_all_layers(f))
+        return _checked_map(_all_layers(f))
     if not callable(f):
         raise InputTypeError(
             f"a pass map is a function h -> F(h), a torch module, a Loop or a sequence of Loops, got {type(f).__name__}"
         )
-    return _checked(f)
+    return _checked_map(f)
 
 
 def require_state(h: Any) -> Array:
@@ -83,7 +83,7 @@ def _all_layers(loops: Sequence[Any]) -> PassMap:
     return lambda h: simulate(loops, h, len(loops), record="last").state
 
 
-def _checked(f: Callable[[Array], Any]) -> PassMap:
+def _checked_map(f: Callable[[Array], Any]) -> PassMap:
     def pass_map(h: Array) -> Array:
         before = _mark(h)
         new = f(h)

@@ -103,7 +103,7 @@ def spectrum(
     seed, bound = require_whole("seed", seed, least=0), _usual_tol(h) if tol is None else require_positive("tol", tol)
     score, products = _score(which, loop), pass_products(step, h)
     if k is None or size <= min(max(_SMALL, 4 * (3 * k + 8 * block)), WHOLE):
-        return _whole(step, h, products, k, score, bound)
+        return _whole_spectrum(step, h, products, k, score, bound)
     pairs = leading_pairs(products, size, k, score, tol=bound, block=block, seed=seed)
     return some(pairs.values, pairs.vectors, pairs.residuals, pairs.norm, False, pairs.products)
 
@@ -158,7 +158,7 @@ def _score(which: Which, loop: Passes) -> Callable[[np.ndarray], np.ndarray]:
     return lambda values: np.abs(pass_poles(loop.law, values, loop.recall)).max(axis=-1)
 
 
-def _whole(
+def _whole_spectrum(
     step: PassMap, h: Array, products: Products, k: int | None, score: Callable[[np.ndarray], np.ndarray], tol: float
 ) -> PassSpectrum:
     size = length(h)

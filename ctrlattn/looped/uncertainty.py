@@ -142,18 +142,18 @@ def eigenvalue_errors(
     if len(matrix) <= _LOOKED:
         bent = np.flatnonzero(~(kappa**2 * delta < _SIMPLE * norm))
         radius[bent] = np.where(radius[bent] < 1e-3 * norm, radius[bent], _CLEAR * delta)
-        radius[bent] = _cleared(matrix, distinct[bent], every, radius[bent], delta, norm)
+        radius[bent] = _clear_radii(matrix, distinct[bent], every, radius[bent], delta, norm)
     return np.minimum(radius, 2 * norm)[back]  # no eigenvalue of such a matrix is farther from 0 than its norm
 
 
-def _cleared(
+def _clear_radii(
     matrix: np.ndarray, values: np.ndarray, every: np.ndarray, radius: np.ndarray, delta: float, norm: float
 ) -> np.ndarray:
     """Return the radii, doubled until sigma_min is clear of `delta` on the circle."""
     radius, pending = radius.copy(), np.arange(len(values))
     while len(pending):
         fixed = np.broadcast_to(_ANGLES, (len(pending), len(_ANGLES)))
-        directions = np.concatenate([fixed, _towards(values[pending], every)], axis=1)
+        directions = np.concatenate([fixed, _directions_to(values[pending], every)], axis=1)
         clear = pseudospectrum(matrix, values[pending, None] + radius[pending, None] * directions).min(axis=1)
         pending = pending[clear <= _CLEAR * delta]
         radius[pending] *= 2
@@ -211,7 +211,7 @@ def _conditions(every: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.
     return every, np.where(np.isfinite(kappa), kappa, np.inf)
 
 
-def _towards(values: np.ndarray, every: np.ndarray) -> np.ndarray:
+def _directions_to(values: np.ndarray, every: np.ndarray) -> np.ndarray:
     """Return unit directions from each value to its nearest eigenvalues, on whose side a circle comes near to them."""
     away = every[None, :] - values[:, None]
     nearest = np.argsort(np.abs(away), axis=1)[:, :_NEIGHBOURS]

@@ -101,22 +101,22 @@ def ways() -> dict[str, str]:
 
 
 def _naive(f: Any) -> dict[str, Any]:
-    return {"pass_map": _fixed(f)}
+    return {"pass_map": _map_without_input(f)}
 
 
-def _damped(f: Any, *, substeps: int = 4) -> dict[str, Any]:
-    return {"pass_map": _fixed(f), "passes": Passes(PID(1 / require_whole("substeps", substeps)))}
+def _damped_way(f: Any, *, substeps: int = 4) -> dict[str, Any]:
+    return {"pass_map": _map_without_input(f), "passes": Passes(PID(1 / require_whole("substeps", substeps)))}
 
 
-def _relaxed(f: Any, *, gain: float = 0.5) -> dict[str, Any]:
-    return {"pass_map": _fixed(f), "passes": Passes(PID(require_positive("gain", gain)))}
+def _relaxed_way(f: Any, *, gain: float = 0.5) -> dict[str, Any]:
+    return {"pass_map": _map_without_input(f), "passes": Passes(PID(require_positive("gain", gain)))}
 
 
 def _recall(f: Any, *, recall: float = 1.0, gain: float | None = None) -> dict[str, Any]:
     """The gain 1/(1 + recall) makes h' = (F(h) + recall h_0)/(1 + recall)."""
     loop = Passes(recall=recall)
     gain = 1 / (1 + loop.recall) if gain is None else require_positive("gain", gain)
-    return {"pass_map": _fixed(f), "passes": Passes(PID(gain), recall=recall)}
+    return {"pass_map": _map_without_input(f), "passes": Passes(PID(gain), recall=recall)}
 
 
 def _momentum(f: Any, *, gain: float = 0.5, momentum: float = 0.5) -> dict[str, Any]:
@@ -126,15 +126,18 @@ def _momentum(f: Any, *, gain: float = 0.5, momentum: float = 0.5) -> dict[str, 
     gain, momentum = require_positive("gain", gain), require_number("momentum", momentum)
     if not -1 < momentum < 1:
         raise InputError(f"momentum must lie in (-1, 1), got {momentum}")
-    return {"pass_map": _fixed(f), "passes": Passes(LTIController(control.tf([gain, 0], [1, -momentum], 1)))}
+    return {
+        "pass_map": _map_without_input(f),
+        "passes": Passes(LTIController(control.tf([gain, 0], [1, -momentum], 1))),
+    }
 
 
 def _parcae(residual: Any, *, decay: Any = 0.0, step: Any = 1.0, into: Any = 1.0) -> dict[str, Any]:
-    return {"pass_map": _injected(residual, decay, step, into, "euler")}
+    return {"pass_map": _injection(residual, decay, step, into, "euler")}
 
 
 def _parcae_exact(residual: Any, *, decay: Any = 0.0, step: Any = 1.0, into: Any = 1.0) -> dict[str, Any]:
-    return {"pass_map": _injected(residual, decay, step, into, "exact")}
+    return {"pass_map": _injection(residual, decay, step, into, "exact")}
 
 
 def _hrm(low: Any, high: Any, *, low_steps: int = 3) -> dict[str, Any]:
@@ -153,7 +156,7 @@ def _hrm(low: Any, high: Any, *, low_steps: int = 3) -> dict[str, Any]:
 def _anderson(f: Any, *, memory: int = 5) -> dict[str, Any]:
     memory = require_whole("memory", memory)
     return {
-        "pass_map": _fixed(f),
+        "pass_map": _map_without_input(f),
         "passes": None,
         "solver": lambda f, h, passes: anderson(f, h, passes, memory=memory),
     }
@@ -163,9 +166,9 @@ _WAYS = {
     "naive": _Published(
         _naive, "h' = F(h): the layers again, C = 1", "Zhu et al., Ouro, arXiv 2510.25741; Dehghani et al., 1807.03819"
     ),
-    "damped": _Published(_damped, "K sub-steps of 1/K: C = 1/K", "training-free loops, arXiv 2605.23872"),
+    "damped": _Published(_damped_way, "K sub-steps of 1/K: C = 1/K", "training-free loops, arXiv 2605.23872"),
     "relaxed": _Published(
-        _relaxed,
+        _relaxed_way,
         "h' = h + g (F(h) - h), run until it rests: C = g",
         "fixed-point reasoners, arXiv 2606.18206; deep equilibrium networks, Bai et al., arXiv 1909.01377",
     ),
@@ -200,7 +203,7 @@ _WAYS = {
 }
 
 
-def _fixed(f: Any) -> Callable[[Array], PassMap]:
+def _map_without_input(f: Any) -> Callable[[Array], PassMap]:
     step = as_pass_map(f)
     return lambda h: step
 
@@ -264,7 +267,7 @@ def hold(xp: Any, decay: Any, step: Any, into: Any, discretisation: Discretisati
     return a, held * into
 
 
-def _injected(residual: Any, decay: Any, step: Any, into: Any, discretisation: Discretisation) -> Any:
+def _injection(residual: Any, decay: Any, step: Any, into: Any, discretisation: Discretisation) -> Any:
     """Return h_0 -> (h -> A h + B h_0 + R(h, h_0))."""
     if not callable(residual) or isinstance(residual, type):
         raise InputTypeError(f"parcae takes the residual R(h, e) as a function, got {type(residual).__name__}")

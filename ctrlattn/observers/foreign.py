@@ -206,7 +206,7 @@ def _of_sae_lens(folder: Path) -> tuple[Dictionary, dict[str, Any]]:
     model = metadata.get("model_name")
     facts = {**({} if model is None else {"model": model}), **_of_hook(metadata.get("hook_name"))}
     subtract, rescale = bool(config.get("apply_b_dec_to_input", True)), bool(config.get("rescale_acts_by_decoder_norm"))
-    return _made(folder, tensors, k=k, subtract=subtract, rescale=rescale, width=config.get("d_in")), facts
+    return _dictionary_of(folder, tensors, k=k, subtract=subtract, rescale=rescale, width=config.get("d_in")), facts
 
 
 def _of_dictionary_learning(folder: Path) -> tuple[Dictionary, dict[str, Any]]:
@@ -233,7 +233,7 @@ def _of_dictionary_learning(folder: Path) -> tuple[Dictionary, dict[str, Any]]:
     if isinstance(trainer.get("layer"), int):
         facts["trained_at_layer"] = trainer["layer"]  # whether before or behind it, the submodule's name alone says
     k = _number_of_features(folder, k) if kind == "AutoEncoderTopK" else None
-    return _made(folder, ours, k=k, subtract=subtract), facts
+    return _dictionary_of(folder, ours, k=k, subtract=subtract), facts
 
 
 def _number_of_features(path: Path, k: Any) -> int:
@@ -252,7 +252,7 @@ def _of_gemma_scope(path: Path) -> tuple[Dictionary, dict[str, Any]]:
             tensors = {name: torch.from_numpy(np.asarray(file[name])) for name in file.files}
     except _DAMAGED as error:
         raise InputError(f"{path}: not a .npz that can be read: {shown(str(error))}") from error
-    return _made(path, tensors, k=None, subtract=False), {}
+    return _dictionary_of(path, tensors, k=None, subtract=False), {}
 
 
 _SERIALIZATION: Any = torch.serialization
@@ -264,7 +264,7 @@ _DAMAGED = (
 _NEEDED = ("W_enc", "W_dec", "b_enc", "b_dec")
 
 
-def _made(
+def _dictionary_of(
     path: Path,
     tensors: Mapping[str, torch.Tensor],
     *,

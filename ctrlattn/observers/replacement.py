@@ -54,7 +54,7 @@ def replaced(checkpoint: Checkpoint, layer: int, signal: str, function: Function
 
     def put(x: torch.Tensor) -> torch.Tensor:
         tokens = window.kept(x.shape[1])
-        return _with_rows(x, tokens, _changed(signal, x[:, tokens], function))
+        return _with_rows(x, tokens, _new_values(signal, x[:, tokens], function))
 
     def before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         x = put(stream_of(args, kwargs))
@@ -75,7 +75,7 @@ def replaced(checkpoint: Checkpoint, layer: int, signal: str, function: Function
             yield
 
 
-def _changed(signal: str, x: torch.Tensor, function: Function) -> torch.Tensor:
+def _new_values(signal: str, x: torch.Tensor, function: Function) -> torch.Tensor:
     """Return new values of the kept tokens. The first of them has no context and keeps its value."""
     context = CausalMean()(x) if signal == "error" else torch.zeros_like(x)
     new = context[:, 1:] + function((x - context)[:, 1:]).to(x)

@@ -123,7 +123,7 @@ def steered(
     def before(depth: int) -> Any:
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             x = stream_of(args, kwargs)
-            c = _along(x[:, window.kept(x.shape[1])], f)[..., None]
+            c = _component(x[:, window.kept(x.shape[1])], f)[..., None]
             r = torch.full_like(c, target[depth - begin])
             state = tracking.init(c, r) if depth == begin else held["state"]._replace(reference=r)
             outputs[depth].append(c[..., 0])
@@ -138,7 +138,7 @@ def steered(
             tokens = window.kept(x.shape[1])
             new = torch.cat([x[:, : tokens.start], (x[:, tokens] + held["u"] * f).to(x), x[:, tokens.stop :]], 1)
             if depth == len(layers) - 1:
-                outputs[depth + 1].append(_along(new[:, tokens], f))
+                outputs[depth + 1].append(_component(new[:, tokens], f))
             return (new, *output[1:]) if isinstance(output, tuple) else new
 
         return hook
@@ -150,7 +150,7 @@ def steered(
         yield outputs
 
 
-def _along(x: torch.Tensor, f: torch.Tensor) -> torch.Tensor:
+def _component(x: torch.Tensor, f: torch.Tensor) -> torch.Tensor:
     """Return <x, f> of each token; f is in float32 at least, as are the error, the memory of the law, and its input.
 
     In bfloat16 an output had three digits, and an integral over layers lost what was smaller than its last one.
@@ -216,10 +216,10 @@ def identify(checkpoint: Checkpoint, direction: Any, ids: Any, *, start: int = 0
                 pushed[tokens] = (h[tokens] + size * f).to(h)
                 after = layer(h)
                 change = layer(pushed).to(f) - after.to(f)
-                survived.append(float(_along(change[tokens], f).mean()) / size)
-                components.append(_along(h[tokens], f).cpu().numpy())
+                survived.append(float(_component(change[tokens], f).mean()) / size)
+                components.append(_component(h[tokens], f).cpu().numpy())
             alphas.append(survived)
-            outputs.append([*components, _along(after[tokens], f).cpu().numpy()])
+            outputs.append([*components, _component(after[tokens], f).cpu().numpy()])
     c = np.stack(outputs).astype(float)  # (windows, depths, tokens)
     return Plant(np.mean(alphas, axis=0), c.mean((0, 2)), c.std((0, 2)))
 

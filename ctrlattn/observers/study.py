@@ -108,7 +108,7 @@ def study(
     held = source.held_out(held_out)
     facts = _facts(source, signal)
     folder = work_folder(folder, digest(facts, asdict(settings)), progress or silent)
-    dictionary = _trained(source, signal, settings, folder, facts, progress)
+    dictionary = _trained_dictionary(source, signal, settings, folder, facts, progress)
     examples = observed(source, held, signal)
     counts = tuple(2**i for i in range(20) if 2**i <= min(settings.k or 2**8, source.checkpoint.width))
     worth = quality(dictionary, examples.flatten(0, 1))
@@ -123,7 +123,9 @@ def study(
         recovered=recover(checkpoint, dictionary, held[:_RECOVERED], layer, signal) if predicts(checkpoint) else None,
         purity=purity,
         purity_of_random=random,
-        texts=_texts(dictionary, examples, source.tokens(held), checkpoint.tokenizer, _shown(worth, shown, seed)),
+        texts=_texts(
+            dictionary, examples, source.tokens(held), checkpoint.tokenizer, _sample_of_features(worth, shown, seed)
+        ),
         examples=examples.shape[0] * examples.shape[1],
         folder=folder,
     )
@@ -143,7 +145,7 @@ def _facts(source: SignalSource, signal: str) -> dict[str, Any]:
     }
 
 
-def _trained(
+def _trained_dictionary(
     source: SignalSource,
     signal: str,
     settings: Settings,
@@ -192,7 +194,7 @@ def _purity(
     return token_purity(z, flat), token_purity(z, np.random.default_rng(seed).permutation(flat))
 
 
-def _shown(held: Quality, count: int, seed: int) -> np.ndarray:
+def _sample_of_features(held: Quality, count: int, seed: int) -> np.ndarray:
     """Draw a random sample of the features that occur."""
     return np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(held.frequency > 0))[:count])
 

@@ -103,7 +103,7 @@ def time_response(
     if reference is not None:
         ax.axhspan(reference - BAND, reference + BAND, color="#eef1f4", zorder=0)
         ax.axhline(reference, color="black", linewidth=0.9, linestyle=(0, (1, 2)), label=f"reference ± {BAND:.0%}")
-    low, high = _bounded(responses, reference)
+    low, high = _bounded_limits(responses, reference)
     for i, (name, look) in enumerate(styles(list(responses)).items()):
         y = np.asarray(responses[name], dtype=float)
         band, middle = (y, y[:, 1]) if y.ndim == 2 else (None, y)
@@ -220,7 +220,7 @@ def _between_layers(ax: Axes, y: np.ndarray, label: str, look: Mapping[str, Any]
     ax.plot(np.append(0, depth[1::2]), np.append(y[0], y[1::2]), **line)
 
 
-def _bounded(responses: Mapping[str, np.ndarray], reference: float | None) -> tuple[float, float]:
+def _bounded_limits(responses: Mapping[str, np.ndarray], reference: float | None) -> tuple[float, float]:
     """Return limits that hold every bounded response, so that a diverging one does not flatten the others."""
     ends = [np.asarray(y, dtype=float) for y in responses.values()]
     sizes = [float(np.max(np.abs(y), initial=0.0, where=np.isfinite(y))) for y in ends]

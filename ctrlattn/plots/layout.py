@@ -37,13 +37,13 @@ def solve_layout(figure: Figure, dpi: float) -> None:
         return
     renderer, panels = _renderer(dpi), [_Panel(ax) for ax in figure.axes]
     with _at_resolution(figure, dpi), measured_once(figure):
-        legends = [(legend, "get_tightbbox", _once(legend.get_tightbbox)) for legend in figure.legends]
+        legends = [(legend, "get_tightbbox", _measure_once(legend.get_tightbbox)) for legend in figure.legends]
         models = [(panel.ax, "get_tightbbox", panel) for panel in panels]
         for _ in range(_SOLUTIONS):
             gaps = [panel.measure(renderer) for panel in panels]
             if max(gaps) <= _AT_REST:
                 return
-            with _replaced([*models, *legends]):
+            with _replace_methods([*models, *legends]):
                 _bring_to_rest(figure, engine)
 
 
@@ -56,7 +56,7 @@ def _bring_to_rest(figure: Figure, engine: LayoutEngine) -> None:
             return
 
 
-def _once(measure: Callable[..., Any]) -> Callable[..., Any]:
+def _measure_once(measure: Callable[..., Any]) -> Callable[..., Any]:
     """Measure the box of a legend beside all panels once: the engine asks for its size alone, which does not change."""
     boxes: list[Any] = []
 
@@ -125,13 +125,13 @@ def measured_once(figure: Figure) -> Iterator[None]:
     """
     parts: list[tuple[Artist, str, Callable[..., Any]]] = []
     for ax in figure.axes:
-        parts += [(spine, "get_window_extent", _kept(_spine_box(spine), ax)) for spine in ax.spines.values()]
-        parts += [(axis, "get_tightbbox", _kept(axis.get_tightbbox, ax)) for axis in (ax.xaxis, ax.yaxis)]
-    with _replaced(parts):
+        parts += [(spine, "get_window_extent", _keep_answer(_spine_box(spine), ax)) for spine in ax.spines.values()]
+        parts += [(axis, "get_tightbbox", _keep_answer(axis.get_tightbbox, ax)) for axis in (ax.xaxis, ax.yaxis)]
+    with _replace_methods(parts):
         yield
 
 
-def _kept(measure: Callable[..., Any], ax: Axes) -> Callable[..., Any]:
+def _keep_answer(measure: Callable[..., Any], ax: Axes) -> Callable[..., Any]:
     """Keep the last answer of the measure, as long as the axes stay in their place and the renderer is the same.
 
     Its options make no difference here: a layout leaves out the length of a label along its axis, and a title asks for
@@ -177,7 +177,7 @@ def _at_resolution(figure: Figure, dpi: float) -> Iterator[None]:
 
 
 @contextmanager
-def _replaced(parts: list[tuple[Artist, str, Callable[..., Any]]]) -> Iterator[None]:
+def _replace_methods(parts: list[tuple[Artist, str, Callable[..., Any]]]) -> Iterator[None]:
     """Replace methods of single artists in the block."""
     for artist, name, method in parts:
         setattr(artist, name, method)

@@ -47,7 +47,7 @@ def lyapunov_spectrum(running: np.ndarray, *, title: str = "", unit: str = "laye
         ylabel=f"Running estimate (nats/{unit})",
         title=escape(title or "Convergence"),
     )
-    _ended(right, finite, unit)
+    _draw_ends(right, finite, unit)
     return fig
 
 
@@ -91,7 +91,7 @@ def lyapunov_spectra(running: Mapping[str, np.ndarray], *, title: str = "", unit
     return fig
 
 
-def _ended(ax: Axes, finite: np.ndarray, unit: str) -> None:
+def _draw_ends(ax: Axes, finite: np.ndarray, unit: str) -> None:
     """Draw the final estimates in order, with the range of their second half, and marks for exponents of -inf."""
     rank = np.arange(1, finite.shape[1] + 1)
     half = finite[len(finite) // 2 :]

@@ -59,7 +59,7 @@ def rearrange(figure: Figure) -> None:
         return
     for ax in figure.axes:
         if ax.get_subplotspec() is None:  # a colour bar is as high as its panel
-            ax.set_ylabel(_wrapped(ax.get_ylabel(), int(_ROW / _LETTER)))
+            ax.set_ylabel(_wrap(ax.get_ylabel(), int(_ROW / _LETTER)))
     grid = figure.add_gridspec(len(rows), 2, height_ratios=heights)
     for i, row in enumerate(rows):
         for j, panels in enumerate(row):
@@ -92,8 +92,8 @@ def _height(row: list[list[Axes]], bar: float) -> float:
     wide = (_WIDTH - bar - 0.55 * len(row)) / len(row)
     ax = row[0][0]
     letters = int(_WIDTH / len(row) / _LETTER) - 6
-    titles = (_wrapped(ax.get_title(loc=where), letters).count("\n") for where in ("left", "center"))
-    around = _BETWEEN + 0.17 * (max(titles) + _wrapped(ax.get_xlabel(), letters).count("\n"))
+    titles = (_wrap(ax.get_title(loc=where), letters).count("\n") for where in ("left", "center"))
+    around = _BETWEEN + 0.17 * (max(titles) + _wrap(ax.get_xlabel(), letters).count("\n"))
     if ax.get_aspect() == "auto":
         return around + _ROW
     (left, right), (low, high) = sorted(ax.get_xlim()), sorted(ax.get_ylim())
@@ -105,9 +105,9 @@ def _label(ax: Axes, *, first: bool, letters: int, height: float) -> None:
     titles = {ax.get_title(loc="left"), ax.get_title(loc="center")}
     for text in ax.get_children():
         if isinstance(text, Text) and text.get_text() and text.get_text() in titles:
-            text.set_text(_wrapped(text.get_text(), letters))
-    ax.set_ylabel(_wrapped(ax.get_ylabel(), int((height - 0.3) / _LETTER)))
-    ax.set_xlabel(_wrapped(ax.get_xlabel(), letters))
+            text.set_text(_wrap(text.get_text(), letters))
+    ax.set_ylabel(_wrap(ax.get_ylabel(), int((height - 0.3) / _LETTER)))
+    ax.set_xlabel(_wrap(ax.get_xlabel(), letters))
     ax.tick_params(labelleft=ax.yaxis.get_visible() and first)
 
 
@@ -123,7 +123,7 @@ def _legend(figure: Figure) -> float:
         return 0.0
     longest = max(len(label) for label in entries)
     columns = 2 if longest <= 16 and len(entries) > 1 else 1
-    labels = [_wrapped(label, 40) for label in entries]
+    labels = [_wrap(label, 40) for label in entries]
     figure.legend(list(entries.values()), labels, loc="outside lower left", ncols=columns)
     lines = sum(label.count("\n") + 1 for label in labels)
     return 0.15 + 0.19 * (-(-lines // columns))
@@ -141,15 +141,15 @@ def _head(figure: Figure) -> float:
     title = figure.get_suptitle()
     if not title:
         return 0.05
-    wrapped = _wrapped(title, int(_WIDTH / _LETTER) - 2)
+    wrapped = _wrap(title, int(_WIDTH / _LETTER) - 2)
     figure.suptitle(wrapped, x=0.01, ha="left", fontsize=10.5)
     return 0.1 + 0.18 * (wrapped.count("\n") + 1)
 
 
-def _wrapped(text: str, letters: int) -> str:
+def _wrap(text: str, letters: int) -> str:
     """Split into lines of at most so many letters; a formula is one word.
 
-    >>> _wrapped("a long title", 8)
+    >>> _wrap("a long title", 8)
     'a long\\ntitle'
     """
     return text if "$" in text else "\n".join(fill(line, max(letters, 8)) for line in text.split("\n"))

@@ -94,7 +94,7 @@ def transient_growth(
         ("eigenvalues alone", growth.asymptotic, GREY, "s", (0, (5, 1.5))),
     )
     for index, (label, values, colour, marker, dash) in enumerate(curves):
-        curve = np.where(_shown(values), values, np.nan)
+        curve = np.where(_is_drawable(values), values, np.nan)
         if np.any(np.isfinite(curve)):
             ax.plot(
                 growth.times, curve, label=label, color=colour, marker=marker, linestyle=dash,
@@ -109,7 +109,7 @@ def transient_growth(
             side = "≤" if label == "K" else "≥"
             note = f"{label} = {level:.3g} {side} peak"
             ax.axhline(level, color=COLOURS[1], linewidth=1.3, linestyle=dash, label=note)
-    norms = growth.norms[_shown(growth.norms)]
+    norms = growth.norms[_is_drawable(growth.norms)]
     tops = [v for v in (growth.upper, growth.lower) if v < 1e140]
     low, high = max(norms.min() / 2, norms.max() * 1e-8), 3 * max([norms.max(), *tops])
     ax.set_ylim(low, high)
@@ -119,6 +119,6 @@ def transient_growth(
     return ax
 
 
-def _shown(values: np.ndarray) -> np.ndarray:
+def _is_drawable(values: np.ndarray) -> np.ndarray:
     """Tell of each value whether it can be shown on a logarithmic axis without overflow."""
     return (values > 1e-140) & (values < 1e140)

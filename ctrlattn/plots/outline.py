@@ -35,7 +35,7 @@ def stable_polygons(loop: Loop) -> list[np.ndarray]:
         return []
     controller = loop.controller or PID()
     arcs = [_with_stable_left(controller, arc) for arc in _arcs(_curve(controller))]
-    return [attention_eigenvalue(loop, polygon) for polygon in _joined([arc for arc in arcs if arc is not None])]
+    return [attention_eigenvalue(loop, polygon) for polygon in _join([arc for arc in arcs if arc is not None])]
 
 
 def compound_path(polygons: list[np.ndarray]) -> Path:
@@ -112,7 +112,7 @@ def _with_stable_left(controller: object, arc: np.ndarray) -> np.ndarray | None:
     return arc if left else arc[::-1]
 
 
-def _joined(arcs: list[np.ndarray]) -> list[np.ndarray]:
+def _join(arcs: list[np.ndarray]) -> list[np.ndarray]:
     """Join arcs to closed polygons: each arc goes on with one that begins where it ends."""
     polygons, remaining_arcs = [], list(arcs)
     while remaining_arcs:

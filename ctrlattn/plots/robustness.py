@@ -222,7 +222,7 @@ def harmonic_balance(
     label = f"−1/N(A), A grows to the {grows}"
     ax.plot(locus.real, locus.imag, label=label, markevery=max(len(locus) // 12, 1), **look)
     if sector is not None:
-        _forbidden(ax, *sector)
+        _draw_forbidden_disk(ax, *sector)
     for (label, point), marker in zip((cycles or {}).items(), "DsoP", strict=False):
         ax.plot(np.real(point), np.imag(point), marker, color="black", markersize=7, label=escape(label))
     size = 1.15 * max(float(np.max(np.abs(curve))), 1.2)
@@ -232,7 +232,7 @@ def harmonic_balance(
     return ax
 
 
-def _forbidden(ax: Axes, low: float, high: float) -> None:
+def _draw_forbidden_disk(ax: Axes, low: float, high: float) -> None:
     """Draw the disk with the diameter from -1/low to -1/high; a half plane for low = 0."""
     words = f"circle criterion, sector [{low:g}, {high:g}]"
     if low <= 0:

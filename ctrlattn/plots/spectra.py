@@ -64,7 +64,7 @@ def spectra(given: Any, loop: Loop | None = None, *, title: str = "", ax: Axes |
     >>> spectra(np.array([[0.0, 1.0], [-1.0, 0.0]])).get_ylabel()
     'Im a'
     """
-    by_name = _named(given)
+    by_name = _spectra_by_name(given)
     if loop is not None:
         require_scalar_gains(loop, "spectra")
     ax = axes_of(ax, height=4.2)
@@ -212,7 +212,7 @@ def _plane(ax: Axes, by_name: Mapping[str, np.ndarray], loop: Loop | None) -> No
     ax.set(xlim=(-1.5, 2.2), ylim=(-1.4, 1.4), aspect="equal", xlabel="Re a", ylabel="Im a")
 
 
-def _named(data: Any) -> dict[str, np.ndarray]:
+def _spectra_by_name(data: Any) -> dict[str, np.ndarray]:
     by_name = {str(name): _eigenvalues(item) for name, item in data.items()} if _is_mapping(data) else None
     if by_name == {}:
         raise InputError("spectra got an empty mapping: give matrices or a recording, or {name: one of these}")

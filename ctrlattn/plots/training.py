@@ -44,7 +44,9 @@ def compared(result: Mapping[str, Any], scores: Sequence[str]) -> Figure:
         for arm in arms:
             values = np.asarray(result["curves"][arm][name], dtype=float)
             every = max(len(values) // 8, 1)
-            ax.plot(np.arange(len(values)) + start, values, **looks[arm], markevery=every, label=escape(_short(arm)))
+            ax.plot(
+                np.arange(len(values)) + start, values, **looks[arm], markevery=every, label=escape(_short_name(arm))
+            )
         ax.set(xlabel=across, ylabel=title, yscale="log" if name == "losses" else "linear")
     ax = fig.axes[3]
     others = [arm for arm in arms if arm in result["differences"]]
@@ -57,10 +59,10 @@ def compared(result: Mapping[str, Any], scores: Sequence[str]) -> Figure:
     ax.axvline(0.0, color=GREY, linewidth=1.0)
     ax.set_yticks(range(len(scores)), [escape(score) for score in scores])
     ax.invert_yaxis()
-    ax.set_xlabel(f"Difference from {escape(_short(result['plan']['against']))}, 95 % over seeds")
+    ax.set_xlabel(f"Difference from {escape(_short_name(result['plan']['against']))}, 95 % over seeds")
     fig.legend(*fig.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(arms), 6))
     return fig
 
 
-def _short(arm: str) -> str:
+def _short_name(arm: str) -> str:
     return Path(arm).stem

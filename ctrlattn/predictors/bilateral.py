@@ -79,7 +79,7 @@ class BilateralFilter(Value):
             _require_grid(self.grid)
 
     def __call__(self, x: Array) -> Array:
-        z = self._centred(x)
+        z = self._centre(x)
         parts = [
             attend(z[..., queries, :], z[..., keys, :], x[..., keys, :], scale=self._scale,
                    bias=self._bias(z, queries, keys))
@@ -89,16 +89,16 @@ class BilateralFilter(Value):
 
     def weights(self, x: Array) -> Array:
         """Return the filter's matrix as attention matrices of one head, (..., n, d) -> (..., 1, n, n)."""
-        z = self._centred(x)
+        z = self._centre(x)
         return attention_weights(z, z, scale=self._scale, bias=self._bias(z))[..., None, :, :]
 
     def last(self, x: Array) -> Array:
         """Return the filtered last token."""
-        z = self._centred(x)
+        z = self._centre(x)
         return attend(z[..., -1:, :], z, x, scale=self._scale, bias=self._bias(z, queries=slice(-1, None)))
 
     @staticmethod
-    def _centred(x: Array) -> Array:
+    def _centre(x: Array) -> Array:
         """Return x minus the mean token, which changes no distance and keeps 2 x.x' - |x'|^2 from cancelling.
 
         The weights do not depend on the mean, so no gradient passes through it: a causal filter stays exactly causal.

@@ -40,7 +40,7 @@ def render(
         sections=[s for s in sections if s.sentences or s.pictures or s.tables or s.markup],
         heading=heading,
         front=front,
-        drawings={name: Drawing(*(_sized(svg) for svg in both)) for name, both in drawings.items()},
+        drawings={name: Drawing(*(_limit_width(svg) for svg in both)) for name, both in drawings.items()},
         interactive={name: Markup(html) for name, html in interactive.items()},
         markup={section.key: Markup(section.markup) for section in sections},
         files=files,
@@ -49,7 +49,7 @@ def render(
     )
 
 
-def _sized(svg: str) -> Markup:
+def _limit_width(svg: str) -> Markup:
     """Make the drawing no wider than its letters are legible; its size in points gives way to that of the screen."""
     head, _, body = svg.partition(">")
     width = re.search(r'viewBox="0 0 ([0-9.]+)', head)

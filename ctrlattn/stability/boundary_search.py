@@ -91,7 +91,7 @@ def samples(response: Response, functions: Functions, w: np.ndarray) -> Samples:
         left, right, middle = w[active], w[active + 1], (w[active] + w[active + 1]) / 2
         inserted = response(middle)
         f_middle = functions(middle, inserted)
-        hidden, curvature = _hidden(f[:, active], f_middle, f[:, active + 1])
+        hidden, curvature = _hidden_zeros(f[:, active], f_middle, f[:, active + 1])
         w, values = np.insert(w, active + 1, middle), np.insert(values, active + 1, inserted)
         f = np.insert(f, active + 1, f_middle, axis=1)
         # A smooth curve bends four times less over half the step; noise and jumps bend as much at every step.
@@ -103,7 +103,7 @@ def samples(response: Response, functions: Functions, w: np.ndarray) -> Samples:
     return Samples(w, values, f)
 
 
-def _hidden(left: np.ndarray, middle: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _hidden_zeros(left: np.ndarray, middle: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (may a function cross zero between the three points, unseen; curvature), each (k, m).
 
     A parabola through the three crosses twice only if its turning point is inside and as deep as the values.
@@ -129,7 +129,7 @@ def zeros(response: Response, functions: Functions, grid: Samples, which: int) -
     def function(w: np.ndarray) -> np.ndarray:
         return functions(w, response(w))[which]
 
-    sign_changes = _polished(function, *(grid.w[i] for i in brackets), *(f[i] for i in brackets))
+    sign_changes = _polish(function, *(grid.w[i] for i in brackets), *(f[i] for i in brackets))
     size = np.abs(f)
     inner = np.flatnonzero((size[1:-1] <= size[:-2]) & (size[1:-1] <= size[2:]) & (size[1:-1] < _TOUCH)) + 1
     touching = grid.w[inner[f[inner - 1] * f[inner + 1] > 0]]
@@ -138,7 +138,7 @@ def zeros(response: Response, functions: Functions, grid: Samples, which: int) -
     return np.concatenate([sign_changes, touching[apart.all(axis=1)]])
 
 
-def _polished(
+def _polish(
     function: Callable[[np.ndarray], np.ndarray], a: np.ndarray, b: np.ndarray, fa: np.ndarray, fb: np.ndarray
 ) -> np.ndarray:
     """Return the zero in each bracket at once, by inverse quadratic steps where they are safe, by halves where not.

@@ -143,7 +143,7 @@ def _settling(cell: Cell, options: Options) -> tuple[float, ...]:
 
 
 def _settlings(many: GainCells, options: Options) -> tuple[np.ndarray, np.ndarray]:
-    return _worst(many, options, "settling", horizon=options["horizon"])
+    return _worst_modes(many, options, "settling", horizon=options["horizon"])
 
 
 def _peak(cell: Cell, options: Options) -> tuple[float, ...]:
@@ -152,12 +152,12 @@ def _peak(cell: Cell, options: Options) -> tuple[float, ...]:
 
 
 def _peaks(many: GainCells, options: Options) -> tuple[np.ndarray, np.ndarray]:
-    margin, sure = _worst(many, options, "modulus_margin", horizon=HORIZON)
+    margin, sure = _worst_modes(many, options, "modulus_margin", horizon=HORIZON)
     with np.errstate(divide="ignore"):
         return 1 / margin, sure
 
 
-def _worst(many: GainCells, options: Options, measure: str, *, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+def _worst_modes(many: GainCells, options: Options, measure: str, *, horizon: int) -> tuple[np.ndarray, np.ndarray]:
     modes, law = _modes(many.cell, options), many.law
     worst = worst_of_gains(
         many.cell.loop, modes, many.gains, law.form, law.ema, measures=[measure], horizon=horizon

@@ -157,7 +157,7 @@ class Space:
     @property
     def shape(self) -> tuple[int, ...]:
         """Cells along each axis of a grid; the number of cells of a sample."""
-        return tuple(len(_listed(axis)) for axis in self.axes) if self.sample is None else (self.sample.cells,)
+        return tuple(len(_listed_values(axis)) for axis in self.axes) if self.sample is None else (self.sample.cells,)
 
     @property
     def cells(self) -> int:
@@ -169,19 +169,19 @@ class Space:
         if self.sample is None:
             places = np.unravel_index(np.arange(start, stop), self.shape)
             return {
-                axis.path: [_listed(axis)[i] for i in place.tolist()]
+                axis.path: [_listed_values(axis)[i] for i in place.tolist()]
                 for axis, place in zip(self.axes, places, strict=True)
             }
         shares = self.sample.shares(len(self.axes))[start:stop]
-        return {axis.path: _sampled(axis, shares[:, i]) for i, axis in enumerate(self.axes)}
+        return {axis.path: _sample(axis, shares[:, i]) for i, axis in enumerate(self.axes)}
 
 
 @lru_cache(maxsize=64)
-def _listed(axis: Axis) -> tuple[Value, ...]:
+def _listed_values(axis: Axis) -> tuple[Value, ...]:
     return axis.values.grid() if isinstance(axis.values, Range) else axis.values
 
 
-def _sampled(axis: Axis, shares: np.ndarray) -> list[Value]:
+def _sample(axis: Axis, shares: np.ndarray) -> list[Value]:
     if isinstance(axis.values, Range):
         values = axis.values.at(shares)
         return [int(value) for value in values] if axis.values.whole else values.tolist()

@@ -42,7 +42,7 @@ def compute(job: Job, index: int) -> bytes:
     [2.0, 2.0]
     """
     plan = plan_from(Job(*job))
-    return packed(_computed(plan, *plan.bounds(index)))
+    return packed(_compute(plan, *plan.bounds(index)))
 
 
 def lost(plan: SweepPlan, index: int, why: str) -> bytes:
@@ -80,7 +80,7 @@ def is_whole(plan: SweepPlan, index: int, content: bytes) -> bool:
     return batch.values.shape == (len(plan.outputs), cells) and batch.status.shape == (len(plan.analyses), cells)
 
 
-def _computed(plan: SweepPlan, start: int, stop: int) -> Batch:
+def _compute(plan: SweepPlan, start: int, stop: int) -> Batch:
     batch, values = _empty(plan, stop - start), plan.space.values(start, stop)
     groups = _groups(plan, values, stop - start)
     cells: dict[int, Cell] = {}

@@ -37,10 +37,10 @@ def on_cluster(plan: SweepPlan, missing: Iterable[int], address: str) -> Iterato
     """
     require_installed("a sweep on a cluster", "distributed")
     with _quiet():
-        yield from _on(plan, iter(missing), address)
+        yield from _run_on(plan, iter(missing), address)
 
 
-def _on(plan: SweepPlan, missing: Iterator[int], address: str) -> Iterator[tuple[int, bytes]]:
+def _run_on(plan: SweepPlan, missing: Iterator[int], address: str) -> Iterator[tuple[int, bytes]]:
     from distributed import Client
 
     client, done = _client(Client, address), SimpleQueue[Any]()
@@ -58,12 +58,12 @@ def _on(plan: SweepPlan, missing: Iterator[int], address: str) -> Iterator[tuple
                 future = done.get(timeout=_LOOK)
                 yield (index := running.pop(future)), _content(plan, index, future, address)
             if client.status != "running":
-                raise _gone(address)
+                raise _lost_scheduler(address)
     except (
         OSError,
         TimeoutError,
     ) as error:  # what a client tells of a scheduler that is gone; nothing here opens files
-        raise _gone(address) from error
+        raise _lost_scheduler(address) from error
     finally:
         with suppress(OSError, TimeoutError, RuntimeError):
             client.close(timeout=2)
@@ -74,7 +74,7 @@ def _content(plan: SweepPlan, index: int, future: Any, address: str) -> bytes:
     from distributed import KilledWorker
 
     if future.status in ("cancelled", "lost"):
-        raise _gone(address)
+        raise _lost_scheduler(address)
     error = future.exception()
     if isinstance(error, KilledWorker):
         return lost(plan, index, "several workers ended while they computed it: out of memory?")
@@ -95,7 +95,7 @@ def _client(Client: Any, address: str) -> Any:
         raise InputError(f"--scheduler {address}: no scheduler of dask answers there: {error}") from error
 
 
-def _gone(address: str) -> InputError:
+def _lost_scheduler(address: str) -> InputError:
     return InputError(
         f"the scheduler {address} is gone: what was done is written; start a scheduler and run the same command again"
     )

@@ -86,7 +86,7 @@ def swept(
     store = output_directory(folder / "cells")
     missing = [index for index in range(plan.batches) if not _is_done(plan, store, index)]
     steps = _SweepProgress(plan, plan.batches - len(missing), progress)
-    for index, content in _computed(plan, missing, workers, scheduler):
+    for index, content in _computed_batches(plan, missing, workers, scheduler):
         with atomic(_file(store, index)) as path:
             path.write_bytes(content)
         steps.another()
@@ -95,7 +95,9 @@ def swept(
     return folder, dataset
 
 
-def _computed(plan: SweepPlan, missing: list[int], workers: int, scheduler: str | None) -> Iterator[tuple[int, bytes]]:
+def _computed_batches(
+    plan: SweepPlan, missing: list[int], workers: int, scheduler: str | None
+) -> Iterator[tuple[int, bytes]]:
     if scheduler is not None:
         return cluster.on_cluster(plan, missing, scheduler)
     if workers > 1:

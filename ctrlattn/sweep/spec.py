@@ -83,7 +83,7 @@ class Spec:
     def to_table(self) -> dict[str, Any]:
         """Return plain dicts, lists, numbers and texts, as a TOML file holds them."""
         table: dict[str, Any] = {name: dict(value) for name, value in self.tables.items()}
-        table["axes"] = {path: _plain(axis) for path, axis in self.axes.items()}
+        table["axes"] = {path: _plain_axis(axis) for path, axis in self.axes.items()}
         table["analyses"] = {name: dict(options) for name, options in self.analyses.items()}
         if self.sample is not None:
             table["sample"] = dict(self.sample if isinstance(self.sample, Mapping) else asdict(self.sample))
@@ -214,7 +214,7 @@ def _inline(key: str, value: Any) -> str:
     return tomli_w.dumps({key: value}).strip()
 
 
-def _plain(axis: Any) -> Any:
+def _plain_axis(axis: Any) -> Any:
     if isinstance(axis, Range):
         table = {"from": axis.low, "to": axis.high, "steps": axis.steps, "scale": axis.scale, "whole": axis.whole}
         return {key: value for key, value in table.items() if value is not None}

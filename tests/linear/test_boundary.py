@@ -93,7 +93,7 @@ def test_pole_by_pole_the_answer_is_that_of_the_eigenvalues(continuous, kind):
         side = 0.02 if seed % 2 else -0.02
         a = a + side * np.eye(5) if continuous else (1 + side) * a
         centre = 0.0 if continuous else 1.0
-        assert boundary._decided(a, a - centre * np.eye(5), centre) == (side < 0)
+        assert boundary._decide(a, a - centre * np.eye(5), centre) == (side < 0)
 
 
 def test_what_is_clear_for_many_matrices_is_what_each_alone_is_found_to_be():
@@ -178,10 +178,10 @@ def test_a_pole_alone_on_the_circle_is_not_inside_nor_in_its_last_digit(outermos
 def test_a_matrix_without_its_point():
     a = np.array([[1.0, 2.0], [3.0, 4.0]])
     for z in (0.5, -1.0, 2j, 0.5 - 1j):
-        less = boundary._less(a, z)
+        less = boundary._shift(a, z)
         np.testing.assert_array_equal(less, a - z * np.eye(2))
         assert np.iscomplexobj(less) == bool(np.imag(z))
-    assert boundary._less(a + 0j, 0.5).dtype == complex
+    assert boundary._shift(a + 0j, 0.5).dtype == complex
     np.testing.assert_array_equal(a, [[1.0, 2.0], [3.0, 4.0]])
 
 

@@ -7,7 +7,7 @@ from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.errors import InputError
-from ctrlattn.linear.cascade import _matched, cascade, cascade_of_roots
+from ctrlattn.linear.cascade import _match, cascade, cascade_of_roots
 
 FREQUENCIES = (1e-3, 0.01, 0.1, 1.0, 2.0, np.pi)
 
@@ -107,5 +107,5 @@ def test_zeros_go_to_the_section_of_the_poles_beside_them():
     """Each zero of a pair beside one pole: its conjugate is far from that pole, and 0.35 is nearer to both."""
     beside = 0.9 * np.exp(1j * np.array([0.5, -0.5]))
     zeros = 0.9 * np.exp(1j * np.array([0.51, -0.51]))
-    sections = _matched(np.array([*beside, 0.3, 0.4]), np.array([*zeros, 0.31]))
+    sections = _match(np.array([*beside, 0.3, 0.4]), np.array([*zeros, 0.31]))
     assert sections == [(tuple(beside), tuple(zeros)), ((0.3, 0.4), (0.31,))]

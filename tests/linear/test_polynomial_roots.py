@@ -86,7 +86,7 @@ def test_a_step_of_aberth_goes_from_anywhere_to_the_root_that_is_left(seed, monk
     guesses[left] += 5 * np.exp(1j * rng.uniform(1, 2))
     monkeypatch.setattr(polynomial_roots, "_STEPS", 4)
     p = [round(x) for x in np.poly(integers)]
-    assert sorted(polynomial_roots._polished(p, guesses, 200), key=lambda z: z.real) == sorted(integers)
+    assert sorted(polynomial_roots._certified_roots(p, guesses, 200), key=lambda z: z.real) == sorted(integers)
 
 
 def test_linear_polynomials_constants_and_sums_of_unequal_length():

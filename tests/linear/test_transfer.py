@@ -151,8 +151,8 @@ def test_a_matrix_for_each_point_is_made_for_few_entries_alone(n, points, batche
         calls.append(len(given[-1]))
         return of_each_point(*given)
 
-    of_each_point = transfer._batched
-    monkeypatch.setattr(transfer, "_batched", counted)
+    of_each_point = transfer._solve_batch
+    monkeypatch.setattr(transfer, "_solve_batch", counted)
     a, b, c, d = matrices(n, 1, 1, "general")
     transfer_values(a, b, c, d, np.resize(POINTS, points))
     assert bool(calls) == batched
@@ -198,7 +198,7 @@ def test_every_form_on_the_boundary_is_a_solve(n, form):
 def test_what_has_hessenberg_form_is_not_scaled():
     a, b, c, _ = matrices(16, 1, 1, "general")
     a = np.triu(a, -1)
-    reduced = transfer._reduced(a, 1e9 * b, c)
+    reduced = transfer._hessenberg_form(a, 1e9 * b, c)
     assert_array_equal(reduced.matrix.re, a)
     assert_array_equal(reduced.into.re.ravel(), 1e9 * b.ravel())
 
@@ -234,7 +234,7 @@ def test_a_matrix_of_its_own_at_each_point():
     rng = np.random.default_rng(2)
     a, b, c, z = rng.normal(size=(5, 3, 3)), rng.normal(size=(3, 2)), rng.normal(size=(4, 3)), np.exp(1j * np.arange(5))
     expected = np.stack([c @ np.linalg.solve(z[k] * np.eye(3) - a[k], b) for k in range(5)], axis=-1)
-    assert_allclose(transfer._batched(a, b, c, z), expected, rtol=1e-12)
+    assert_allclose(transfer._solve_batch(a, b, c, z), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("continuous", [False, True])

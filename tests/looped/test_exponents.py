@@ -7,7 +7,7 @@ import torch
 
 from ctrlattn import PID, InputError, looped
 from ctrlattn.arrays import like
-from ctrlattn.looped.exponents import _both
+from ctrlattn.looped.exponents import _agreement
 from ctrlattn.stability import Exponents, pass_poles
 
 
@@ -122,14 +122,14 @@ def test_what_annihilates_has_no_finite_exponent(xp):
 
 def test_a_run_and_eigenvalues_that_contradict_each_other_are_open():
     run = Exponents(np.array([0.2, -1.0]), np.array([0.1, -1.1]), np.array([0.3, -0.9]), np.full((9, 2), 0.2), "")
-    found = _both(run, np.exp([-0.3, -1.0]), np.full(2, 1e-9))
+    found = _agreement(run, np.exp([-0.3, -1.0]), np.full(2, 1e-9))
     assert np.isnan(found.values[0])
     assert found.low[0] == pytest.approx(-0.3)
     assert found.high[0] == 0.3
     assert found.values[1] == pytest.approx(-1.0)
     assert found.high[1] - found.low[1] < 1e-8
     assert "number 1 lies between -0.3 and -0.3" in found.why
-    above = _both(run, np.exp([0.8, -1.0]), np.full(2, 1e-9))
+    above = _agreement(run, np.exp([0.8, -1.0]), np.full(2, 1e-9))
     assert np.isnan(above.values).tolist() == [True, False]
     assert (above.low[0], above.high[0]) == pytest.approx((0.1, 0.8))
 

@@ -78,15 +78,15 @@ def test_the_start_reaches_as_near_the_ends_as_roots_ask_and_is_dense_near_sharp
 def test_what_three_samples_may_hide_is_judged_by_their_parabola():
     """With equal ends 1 and the middle m the bend is 2 - 2 m: more than half of m asks for a closer look."""
     ends = np.ones((1, 4))
-    hidden, bend = boundary_search._hidden(ends, np.array([[0.79, 0.81, -0.1, 1.0]]), ends)
+    hidden, bend = boundary_search._hidden_zeros(ends, np.array([[0.79, 0.81, -0.1, 1.0]]), ends)
     assert hidden.tolist() == [[True, False, True, False]]
     assert_allclose(bend, [[0.42, 0.38, 2.2, 0.0]], rtol=1e-12)
     # A turning point far outside hides nothing, however low the samples are; the same bend inside does.
     left, middle, right = np.array([[0.9, 0.02]]), np.array([[0.4, 0.01]]), np.array([[0.01, 0.04]])
-    assert boundary_search._hidden(left, middle, right)[0].tolist() == [[False, True]]
+    assert boundary_search._hidden_zeros(left, middle, right)[0].tolist() == [[False, True]]
     # One crossing hides two more only where the parabola turns between the samples.
     left, middle, right = np.array([[1.0, 1.0]]), np.array([[-0.2, -2.0]]), np.array([[-1.0, 1.0]])
-    assert boundary_search._hidden(left, middle, right)[0].tolist() == [[False, True]]
+    assert boundary_search._hidden_zeros(left, middle, right)[0].tolist() == [[False, True]]
 
 
 def chandrupatla(function, a, b):
@@ -132,7 +132,7 @@ def test_a_zero_is_polished_by_the_published_steps(function, a, b):
         return function(w)
 
     ends = np.array([a]), np.array([b])
-    zero = boundary_search._polished(recorded, *ends, function(ends[0]), function(ends[1]))
+    zero = boundary_search._polish(recorded, *ends, function(ends[0]), function(ends[1]))
     expected, best = chandrupatla(function, a, b)
     together = min(len(asked), len(expected), 12)  # the last points are rounding
     assert_allclose(np.ravel(asked)[:together], expected[:together], rtol=1e-9)
@@ -212,7 +212,7 @@ def test_a_response_that_asks_for_too_many_points_is_noise(monkeypatch):
     ],
 )
 def test_each_bound_of_the_parabola_counts(three, hidden):
-    assert boundary_search._hidden(*(np.array([[x]]) for x in three))[0].tolist() == [[hidden]]
+    assert boundary_search._hidden_zeros(*(np.array([[x]]) for x in three))[0].tolist() == [[hidden]]
 
 
 def on_grid(function, w):

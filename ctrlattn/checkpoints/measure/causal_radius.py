@@ -105,7 +105,7 @@ def radius_of_blocks(
     with attention(checkpoint.model, "sdpa"):
         blocks = _Blocks(f, h)
         outermost = block_radius(blocks.product, (n, d), tolerance=_SETTLED, seed=seed, narrowed=blocks.of_tokens)
-    residual, checks = _checked(outermost, blocks.product, jacobian, (n, d), seed)
+    residual, checks = _eigenpair_error(outermost, blocks.product, jacobian, (n, d), seed)
     radius, error = abs(outermost.value), outermost.condition * residual
     if not outermost.settled or error > _TOLERANCE * radius:
         raise ArithmeticError(
@@ -121,7 +121,7 @@ class _Blocks:
 
     def __init__(self, f: LayerFunction, h: torch.Tensor) -> None:
         self._f, self._h, self._own_tokens = f, h, _OwnTokens()
-        self._of_all = _recorded(f, h, self._own_tokens)
+        self._of_all = _token_product(f, h, self._own_tokens)
         self._last = (np.zeros((len(h), 1)),) * 2
         self._few: tuple[np.ndarray, Product] | None = None
 
@@ -135,11 +135,11 @@ class _Blocks:
         from ctrlattn.stability.nonnormal.block_krylov import among
 
         if self._few is None:
-            self._few = tokens, self._alone(tokens) or among(self._of_all, tokens, len(self._h))
+            self._few = tokens, self._product_alone(tokens) or among(self._of_all, tokens, len(self._h))
         recorded, product = self._few
         return among(product, np.searchsorted(recorded, tokens), len(recorded))
 
-    def _alone(self, tokens: np.ndarray) -> "Product | None":
+    def _product_alone(self, tokens: np.ndarray) -> "Product | None":
         """Run the layer over these tokens alone; return None where that does not give the last product of all again."""
         if not isinstance(self._f, RecalledLayer):
             return None
@@ -147,14 +147,14 @@ class _Blocks:
         v, product_of_all = (whole[tokens] for whole in self._last)
         try:
             alone = self._f.of_tokens(rows, len(self._h))
-            product = _recorded(alone, self._h[rows], _OwnTokens(rows, self._own_tokens.keys_and_values))
+            product = _token_product(alone, self._h[rows], _OwnTokens(rows, self._own_tokens.keys_and_values))
             differences = np.linalg.norm(product(v) - product_of_all, axis=1)
         except Exception:  # a layer may raise anything on other tokens than it was called with
             return None
         return product if np.all(differences <= _ALIKE * np.linalg.norm(product_of_all, axis=1)) else None
 
 
-def _recorded(f: LayerFunction, h: torch.Tensor, own_tokens: "_OwnTokens") -> "Product":
+def _token_product(f: LayerFunction, h: torch.Tensor, own_tokens: "_OwnTokens") -> "Product":
     """Return the map (tokens, d) -> (tokens, d) by the recorded pass of a layer over some tokens."""
     with own_tokens:
         blocks = recorded_jacobian(f, h)
@@ -165,7 +165,7 @@ def _recorded(f: LayerFunction, h: torch.Tensor, own_tokens: "_OwnTokens") -> "P
     return product
 
 
-def _checked(
+def _eigenpair_error(
     outermost: "BlockRadius", product: "Product", jacobian: LinearOperator, shape: tuple[int, int], seed: int
 ) -> tuple[float, int]:
     """Return |J v - lambda v| in the rows of the token of an eigenpair, and the products it took, all of them at once.

@@ -118,14 +118,14 @@ def _parts(
     maps = value_output(checkpoint, index)
     sublayer = checkpoint.sublayer("attention", index)
     x = _signal(recorded, "state", index)
-    u = x if checkpoint.family.norm == "post" else _through(sublayer.norm, x)
+    u = x if checkpoint.family.norm == "post" else _apply_norm(sublayer.norm, x)
     values = u @ maps.value.swapaxes(-1, -2) + maps.value_bias[:, None, :]
     weights = recorded["attention"][index].to_numpy().astype(np.float64)
     each = np.einsum("hij,hjp,hdp->hid", weights, values, maps.output, optimize=True)
     summed = each.sum(0) + maps.output_bias
     contribution = _signal(recorded, "attention_out", index)
     behind = sublayer.out is not sublayer.module and checkpoint.family.norm == "pre"
-    _require_sum(checkpoint, index, each, _through(sublayer.out, summed) if behind else summed, contribution)
+    _require_sum(checkpoint, index, each, _apply_norm(sublayer.out, summed) if behind else summed, contribution)
     if not behind:
         return maps, values, weights, np.ones((1, x.shape[-1]))
     return maps, values, weights, np.divide(contribution, summed, out=np.zeros_like(contribution), where=summed != 0)
@@ -153,7 +153,7 @@ def _signal(recorded: "xr.Dataset", name: str, layer: int) -> np.ndarray:
     return np.asarray(recorded[name][layer].to_numpy(), dtype=np.float64)
 
 
-def _through(norm: Any, x: np.ndarray) -> np.ndarray:
+def _apply_norm(norm: Any, x: np.ndarray) -> np.ndarray:
     """Apply the network's own norm to x, in the network's dtype."""
     parameter = next(norm.parameters(), torch.zeros(()))
     with torch.no_grad():

@@ -88,7 +88,7 @@ def recorded_jacobian(f: LayerFunction, h: torch.Tensor) -> LinearOperator:
     >>> (J @ np.ones(2)).tolist(), (J.T @ np.ones(2)).tolist()
     ([2.0, 6.0], [2.0, 6.0])
     """
-    value, pull, push = _recorded(f, h)
+    value, pull, push = _products_by_graph(f, h)
     if not (torch.isfinite(h).all() and torch.isfinite(value).all()):
         raise InputError("a Jacobian needs a finite stream: this layer reads or returns NaN or infinity")
 
@@ -114,31 +114,31 @@ def recorded_jacobian(f: LayerFunction, h: torch.Tensor) -> LinearOperator:
     )
 
 
-def _recorded(f: LayerFunction, h: torch.Tensor) -> tuple[torch.Tensor, _Products, _Products]:
+def _products_by_graph(f: LayerFunction, h: torch.Tensor) -> tuple[torch.Tensor, _Products, _Products]:
     """Return (f(h), W -> J'W, V -> J V) for vectors (few, *shape), by the graph of one evaluation and that of J'w."""
     stream = h.detach().requires_grad_()
     with torch.enable_grad():
         value = f(stream.clone())  # what a layer changes in place is no leaf
         w = torch.zeros_like(value).requires_grad_()
-        back = _pulled(value, stream, w, create_graph=True)
+        back = _pull_back_at_once(value, stream, w, create_graph=True)
     return (
         value.detach(),
-        lambda W: _pulled_back(value, stream, W),
-        lambda V: _pulled_back(back, w, V),
+        lambda W: _pull_back(value, stream, W),
+        lambda V: _pull_back(back, w, V),
     )
 
 
-def _pulled_back(output: torch.Tensor, source: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+def _pull_back(output: torch.Tensor, source: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
     """Return the pull-back of each vector, several at once: one product of large matrices beats many of small ones."""
     if len(vectors) == 1:
-        return _pulled(output, source, vectors[0])[None]
+        return _pull_back_at_once(output, source, vectors[0])[None]
     try:
-        return _pulled(output, source, vectors, is_grads_batched=True)
+        return _pull_back_at_once(output, source, vectors, is_grads_batched=True)
     except RuntimeError:  # something in the layer takes no batch
-        return torch.stack([_pulled(output, source, vector) for vector in vectors])
+        return torch.stack([_pull_back_at_once(output, source, vector) for vector in vectors])
 
 
-def _pulled(output: torch.Tensor, source: torch.Tensor, vectors: torch.Tensor, **how: bool) -> torch.Tensor:
+def _pull_back_at_once(output: torch.Tensor, source: torch.Tensor, vectors: torch.Tensor, **how: bool) -> torch.Tensor:
     """Return the pull-back of `vectors` from `output` to `source`; zeros where nothing leads from one to the other."""
     if not output.requires_grad:
         batch = vectors.shape[: vectors.ndim - output.ndim]

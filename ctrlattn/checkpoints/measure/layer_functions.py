@@ -75,13 +75,13 @@ def layer_functions(
     modules = checkpoint.layers
     with watch_calls(modules, numbers) as calls, torch.no_grad():
         checkpoint.model(**inputs_of(checkpoint, ids))
-    return [_recalled(modules[i], calls[i], checkpoint, wide=wide) for i in numbers]
+    return [_layer_and_stream(modules[i], calls[i], checkpoint, wide=wide) for i in numbers]
 
 
 _HALF = (torch.float16, torch.bfloat16)
 
 
-def _widened(value: Any) -> Any:
+def _to_float32(value: Any) -> Any:
     """Return tensors of half precision, in whatever holds them, in float32, and all else as it is."""
     return tree_map(lambda t: t.float() if isinstance(t, torch.Tensor) and t.dtype in _HALF else t, value)
 
@@ -90,19 +90,19 @@ def _in_float32(module: Any) -> Callable[..., Any]:
     """Return a function that calls the module with its weights in float32."""
 
     def call(**arguments: Any) -> Any:
-        weights = _widened({**dict(module.named_parameters()), **dict(module.named_buffers())})
+        weights = _to_float32({**dict(module.named_parameters()), **dict(module.named_buffers())})
         return functional_call(module, weights, (), arguments)
 
     return call
 
 
-def _recalled(
+def _layer_and_stream(
     module: Any, arguments: dict[str, Any], checkpoint: Checkpoint, *, wide: bool
 ) -> tuple[LayerFunction, torch.Tensor]:
     name = next(iter(arguments))
     run = module
     if wide and arguments[name].dtype in _HALF:
-        arguments, run = _widened(arguments), _in_float32(module)
+        arguments, run = _to_float32(arguments), _in_float32(module)
     stream = arguments.pop(name)
     traced = isinstance(checkpoint.family, Traced)
     streams = checkpoint.structure.streams if traced else 1

@@ -170,8 +170,8 @@ def loop_study(
     reach = Reach(layers, _modes(F, h, seed=seed), request.recall)
     progress(reach.words, 0, 1)
     across = _scan(checkpoint, layers, text, request.recall, seed, progress) if scan else ()
-    tuned, sentence = _tuned(reach, seed)
-    recalled = _recalled(reach)
+    tuned, sentence = _tuned_loop(reach, seed)
+    recalled = _law_with_recall(reach)
     laws: dict[str, LawOf] = {
         "naive": lambda k: (k, Passes()),
         "damped": lambda k: (k, Passes(PID(1 / k))),
@@ -227,7 +227,7 @@ def _modes(F: Any, h: Any, **options: int) -> SpanModes:
         return SpanModes(np.zeros(0, complex), np.zeros(0), h.numel(), 0.0)
 
 
-def _recalled(reach: Reach) -> Passes:
+def _law_with_recall(reach: Reach) -> Passes:
     """Return the law of `recalled` for the measured eigenvalues, with at least the recall that is asked for."""
     return recalled(reach.modes, max(_RECALL * reach.least_recall, _LEAST_RECALL, reach.recall))
 
@@ -245,7 +245,7 @@ def recalled(modes: SpanModes, recall: float) -> Passes:
     return Passes(PID(ends[0][1] / 2 if ends else 1 / (1 + recall)), recall=recall)
 
 
-def _tuned(reach: Reach, seed: int) -> tuple[Passes | None, str]:
+def _tuned_loop(reach: Reach, seed: int) -> tuple[Passes | None, str]:
     """Return the loop that `design.tune` finds for the measured eigenvalues, with the least recall, and a sentence."""
     from ctrlattn.design import InfeasibleError, Spec, tune
 
@@ -279,7 +279,7 @@ def _losses(
     progress: Progress,
 ) -> tuple[dict[str, dict[int, Evaluation]], dict[str, str], Evaluation]:
     total, done = 1 + len(laws) * len(counts), 1
-    intact = _remembered(runs, "intact", lambda: evaluate(checkpoint, windows))
+    intact = _evaluation_of(runs, "intact", lambda: evaluate(checkpoint, windows))
     progress("loss, intact", done, total)
     losses: dict[str, dict[int, Evaluation]] = {name: {} for name in laws}
     diverged: dict[str, str] = {}
@@ -310,7 +310,7 @@ def _loss(
         return intact  # it is the network itself
     options: dict[str, Any] = {"controller": loop.controller, "recall": loop.recall}
     repeated = repeat(checkpoint, layers=layers, passes=passes, **options)
-    return _remembered(runs, name, lambda: evaluate(repeated, windows))
+    return _evaluation_of(runs, name, lambda: evaluate(repeated, windows))
 
 
 def _static_gain(loop: Passes) -> float | None:
@@ -319,12 +319,12 @@ def _static_gain(loop: Passes) -> float | None:
     return None if len(a) else float(d.item())
 
 
-def _remembered(runs: Path | None, name: str, work: Callable[[], Evaluation]) -> Evaluation:
+def _evaluation_of(runs: Path | None, name: str, work: Callable[[], Evaluation]) -> Evaluation:
     """Return the evaluation that is kept under this name, or a new one that is kept from now on."""
     if runs is None:
         return work()
     path = output_directory(runs) / f"{name}.json"
-    earlier = _earlier(path) if path.exists() else None
+    earlier = _stored_evaluation(path) if path.exists() else None
     if earlier is not None:
         return earlier
     evaluation = work()
@@ -334,7 +334,7 @@ def _remembered(runs: Path | None, name: str, work: Callable[[], Evaluation]) ->
     return evaluation
 
 
-def _earlier(path: Path) -> Evaluation | None:
+def _stored_evaluation(path: Path) -> Evaluation | None:
     """Read the evaluation in a file; return None where the file is damaged, and it is measured again."""
     with suppress(InputError, KeyError, TypeError, ValueError):
         rows = read_json(path)

@@ -87,7 +87,7 @@ class Matrices:
         if a is None:
             return
         sums = a.sum(-1) if a.ndim > 1 else a
-        fault, least, largest = _judged(a, sums, causal=self._causal)
+        fault, least, largest = _fault_and_sums(a, sums, causal=self._causal)
         if fault:
             self._faults[i] = fault
             return
@@ -133,10 +133,10 @@ def fault_of(a: torch.Tensor, *, causal: bool) -> str:
     >>> fault_of(torch.tensor([[0.5, 0.5], [0.5, 0.5]]), causal=True)
     'a token has weight on those behind it in a causal network'
     """
-    return _judged(a, a.sum(-1) if a.ndim > 1 else a, causal=causal)[0]
+    return _fault_and_sums(a, a.sum(-1) if a.ndim > 1 else a, causal=causal)[0]
 
 
-def _judged(a: torch.Tensor, sums: torch.Tensor, *, causal: bool) -> tuple[str, float, float]:
+def _fault_and_sums(a: torch.Tensor, sums: torch.Tensor, *, causal: bool) -> tuple[str, float, float]:
     """Return (`fault_of` a matrix whose rows have these sums, its least weight, its largest sum of a row)."""
     if a.ndim < 2 or a.shape[-1] != a.shape[-2] or not a.is_floating_point():
         return f"its shape is {tuple(a.shape)}", 0.0, 0.0
@@ -146,7 +146,7 @@ def _judged(a: torch.Tensor, sums: torch.Tensor, *, causal: bool) -> tuple[str, 
         fault = "its weights are negative, or no numbers"
     elif largest > 1 + rounding:
         fault = f"a row sums to {largest:.3g}"
-    elif causal and _ahead(a) > rounding:
+    elif causal and _largest_above_diagonal(a) > rounding:
         fault = "a token has weight on those behind it in a causal network"
     return fault, least, largest
 
@@ -168,6 +168,6 @@ def _rounding(a: torch.Tensor) -> float:
     return max(_ROW, 4 * torch.finfo(a.dtype).eps)
 
 
-def _ahead(a: torch.Tensor) -> float:
+def _largest_above_diagonal(a: torch.Tensor) -> float:
     """Return the largest weight above the diagonal; heads go first, since `triu` of all writes as much as it reads."""
     return float(a.flatten(0, -3).amax(0).triu(1).amax() if a.ndim > 2 else a.triu(1).amax())

@@ -86,20 +86,22 @@ def own_loop(network: Checkpoint | torch.nn.Module, ids: Any, *, scale: Literal[
     inputs = inputs_of(network, ids) if isinstance(network, Checkpoint) else dict(ids)
     with visited(model, inside(model, lists_of(model))) as visits:
         model(**inputs)
-    calls = _repeated([visit for visit in visits if visit.keeps_shape and visit.x is not None and visit.x.ndim == 3])
+    calls = _repeated_visits(
+        [visit for visit in visits if visit.keeps_shape and visit.x is not None and visit.x.ndim == 3]
+    )
     names = [visit.path for visit in calls]
-    start, period, passes = _whole(names) if scale == "slow" else _inner(names)
+    start, period, passes = _period_of(names) if scale == "slow" else _inner(names)
     if passes < 2:
         raise InputError(
             f"{type(model).__name__} has no {scale} loop of its own: no sequence of its modules is called again"
         )
     modules = tuple(names[start : start + period])
     before, repeats = names[:start].count(modules[0]), modules.count(modules[0])
-    states = torch.stack([_given(visit.x)[0] for visit in calls[start : start + period * passes : period]])
+    states = torch.stack([_require_tensor(visit.x)[0] for visit in calls[start : start + period * passes : period]])
 
     def F(h: torch.Tensor) -> torch.Tensor:
         place = _PassPlace(h if h.ndim == 3 else h[None], before + 1, before + repeats + 1)
-        with _between(model.get_submodule(modules[0]), place), sdpa_kernel(SDPBackend.MATH):
+        with _run_one_pass(model.get_submodule(modules[0]), place), sdpa_kernel(SDPBackend.MATH):
             model(**inputs)
         return place.reached if h.ndim == 3 else place.reached[0]
 
@@ -107,9 +109,9 @@ def own_loop(network: Checkpoint | torch.nn.Module, ids: Any, *, scale: Literal[
         """Return what the last module of the pass gives, since no later pass shows where the last one leads."""
         with visited(model, sorted(set(names))) as again_visits:
             F(h)
-        return _given(_repeated(again_visits, set(names))[start + period - 1].out)
+        return _require_tensor(_repeated_visits(again_visits, set(names))[start + period - 1].out)
 
-    ends = [_given(visit.out) for visit in calls[start + period - 1 : start + period * passes : period]]
+    ends = [_require_tensor(visit.out) for visit in calls[start + period - 1 : start + period * passes : period]]
     errors = [difference(end(h), expected, expected, ()) for h, expected in zip(states, ends, strict=True)]
     with torch.no_grad():
         errors += [difference(F(h), after, after, ()) for h, after in pairwise(states)]
@@ -124,12 +126,12 @@ def own_loop(network: Checkpoint | torch.nn.Module, ids: Any, *, scale: Literal[
     return OwnLoop(F, states, modules, max(errors))
 
 
-def _given(t: torch.Tensor | None) -> torch.Tensor:
+def _require_tensor(t: torch.Tensor | None) -> torch.Tensor:
     assert t is not None
     return t
 
 
-def _repeated(visits: Sequence[Visit], names: set[str] | None = None) -> list[Visit]:
+def _repeated_visits(visits: Sequence[Visit], names: set[str] | None = None) -> list[Visit]:
     """Return the calls of the outermost modules that are called more than once, or have these names, in order."""
     count = Counter(visit.path for visit in visits)
     repeats = [visit for visit in visits if (count[visit.path] > 1 if names is None else visit.path in names)]
@@ -138,10 +140,10 @@ def _repeated(visits: Sequence[Visit], names: set[str] | None = None) -> list[Vi
     return sorted(outer, key=lambda visit: visit.began)
 
 
-def _whole(names: Sequence[str]) -> tuple[int, int, int]:
+def _period_of(names: Sequence[str]) -> tuple[int, int, int]:
     """Return (start, length, number) of the shortest sequence whose repetition gives the whole; number 1 for none.
 
-    >>> _whole("ababab"), _whole("aaaa"), _whole("aabb")[2]
+    >>> _period_of("ababab"), _period_of("aaaa"), _period_of("aabb")[2]
     ((0, 2, 3), (0, 1, 4), 1)
     """
     lengths = (p for p in range(1, len(names) // 2 + 1) if len(names) % p == 0)
@@ -155,7 +157,7 @@ def _inner(names: Sequence[str]) -> tuple[int, int, int]:
     >>> _inner("llhllh"), _inner("abababcababcabababcababc"), _inner("abab")[2]
     ((0, 1, 2), (0, 2, 3), 1)
     """
-    period = list(names[: _whole(names)[1]])
+    period = list(names[: _period_of(names)[1]])
     for length in range(1, len(period) // 2 + 1):
         numbers = [_run(period, start, length) for start in range(len(period) - 2 * length + 1)]
         if max(numbers) > 1:
@@ -187,7 +189,7 @@ class _NextPass(Exception):
 
 
 @contextmanager
-def _between(first: Any, place: _PassPlace) -> Iterator[None]:
+def _run_one_pass(first: Any, place: _PassPlace) -> Iterator[None]:
     """Run the block so that its network takes h where the pass begins, and ends where the next one does."""
 
     def begin(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -116,7 +116,7 @@ def feedback_profile(
     mark = "" if store is None else identity or _identity(checkpoint, inputs, effort, seed)
     folder = None if store is None else work_folder(Path(store), mark, progress or silent)
     measured = {name: _part(measurement, name, folder, mark) for name in names}
-    return _merged(measurement, measured)
+    return _merge(measurement, measured)
 
 
 def wanted_parts(parts: Sequence[str] | None, checkpoint: Checkpoint | None = None) -> list[str]:
@@ -179,7 +179,7 @@ def _part(measurement: Measurement, name: str, folder: Path | None, mark: str) -
     return part
 
 
-def _merged(measurement: Measurement, parts: dict[str, "xr.Dataset"]) -> "xr.Dataset":
+def _merge(measurement: Measurement, parts: dict[str, "xr.Dataset"]) -> "xr.Dataset":
     import xarray as xr
 
     checkpoint = measurement.checkpoint

@@ -93,10 +93,10 @@ def _norms(signals: "xr.Dataset", checkpoint: Checkpoint, count: int) -> list[No
         raise InputError(
             f"the signals have {count} steps, the checkpoint has {len(modules)}: they are not of one network"
         )
-    return [None if module is None else _applied(module) for module in modules]
+    return [None if module is None else _norm_of(module) for module in modules]
 
 
-def _applied(module: torch.nn.Module) -> Norm:
+def _norm_of(module: torch.nn.Module) -> Norm:
     def norm(total: np.ndarray) -> np.ndarray:
         like = next(module.parameters(), torch.zeros(()))
         with torch.no_grad():

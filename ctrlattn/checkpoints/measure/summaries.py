@@ -146,7 +146,7 @@ def stream(
 
     names, coords = dict(statistics or STATISTICS), _coordinates(checkpoint)
     for number, (text, inputs) in enumerate(_windows(checkpoint, texts, window)):
-        values = _measured(checkpoint, inputs, names)
+        values = _statistics_of(checkpoint, inputs, names)
         yield xr.Dataset(
             {name: (("kind", "layer", "token"), values[i]) for i, name in enumerate(names)},
             coords={**coords, "text": ("token", token_names(checkpoint, inputs, values.shape[-1]))},
@@ -198,7 +198,7 @@ def summaries(
 
     def each() -> Iterator[RunningMoments]:
         for text, inputs in _windows(checkpoint, texts, window):
-            moments = running_moments(_measured(checkpoint, inputs, names))
+            moments = running_moments(_statistics_of(checkpoint, inputs, names))
             counts.update(tokens=counts["tokens"] + moments.total, windows=counts["windows"] + 1, texts=text + 1)
             if progress is not None:
                 progress(counts["windows"], counts["tokens"])
@@ -252,7 +252,7 @@ def _ids(checkpoint: Checkpoint, text: Any) -> np.ndarray:
     return np.atleast_1d(inputs_of(checkpoint, text, cut=True)["input_ids"][0].numpy(force=True))
 
 
-def _measured(checkpoint: Checkpoint, inputs: dict[str, Any], statistics: dict[str, Statistic]) -> np.ndarray:
+def _statistics_of(checkpoint: Checkpoint, inputs: dict[str, Any], statistics: dict[str, Statistic]) -> np.ndarray:
     """Return (statistic, kind, layer, token) of one pass without the head; nan where a layer has none of the kind."""
     slots = slots_of(checkpoint.sublayers())
     numbers: dict[tuple[str, int], torch.Tensor] = {}

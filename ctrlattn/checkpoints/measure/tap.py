@@ -96,7 +96,7 @@ def tap(checkpoint: Checkpoint, ids: Any, *, matrices: bool = True) -> "xr.Datas
         recorded = np.full((len(checkpoint.layers), checkpoint.heads, n, n), np.nan, np.float32)
     if recorded is not None:
         arrays["attention"] = recorded
-    attrs = {**attributes(checkpoint, inputs), **_controlled(checkpoint), **notes}
+    attrs = {**attributes(checkpoint, inputs), **_controlled_layers(checkpoint), **notes}
     judged = rows.certain and collector.certain
     return signals.dataset(arrays, tokens=token_names(checkpoint, inputs), attrs=attrs, judged=judged)
 
@@ -159,14 +159,14 @@ def _tap_traced(
     arrays = whole.arrays()
     names = token_names(checkpoint, inputs, whole.tokens)
     matrices, notes = whole.matrices.whole() if with_matrices else (None, dict(_LEFT_OUT))
-    attrs = {**attributes(checkpoint, inputs), **_controlled(checkpoint), **notes}
+    attrs = {**attributes(checkpoint, inputs), **_controlled_layers(checkpoint), **notes}
     if matrices is not None:
         arrays["attention"] = matrices
     judged = whole.certain and whole.matrices.certain
     return signals.dataset(arrays, tokens=names, attrs=attrs, labels=whole.labels(), judged=judged)
 
 
-def _controlled(checkpoint: Checkpoint) -> dict[str, Any]:
+def _controlled_layers(checkpoint: Checkpoint) -> dict[str, Any]:
     controlled = ", ".join(map(str, pass_ends(checkpoint.model)))
     return {"controlled_layers": controlled} if controlled else {}
 
@@ -189,11 +189,11 @@ def token_names(checkpoint: Checkpoint, inputs: dict[str, Any], count: int | Non
 
     A network may read fewer tokens than it is given, or more, and a traced one does not say what its patches are.
     """
-    names = _named(checkpoint, inputs)
+    names = _token_names(checkpoint, inputs)
     return names if count in (None, len(names)) else [str(i) for i in range(count or 0)]
 
 
-def _named(checkpoint: Checkpoint, inputs: dict[str, Any]) -> list[str]:
+def _token_names(checkpoint: Checkpoint, inputs: dict[str, Any]) -> list[str]:
     if "pixel_values" in inputs and isinstance(checkpoint.family, Traced):
         return []
     if "pixel_values" in inputs:

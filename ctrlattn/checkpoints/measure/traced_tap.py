@@ -97,7 +97,7 @@ class Pass:
         for step in steps:
             self._step(step)
         if self._plain:
-            self._put("mid", _between(steps))
+            self._put("mid", _stream_between(steps))
         self.matrices.put(self.calls, matrix)
         self.calls += 1
         if self.calls == len(self._structure.calls):
@@ -203,8 +203,8 @@ def _by_hooks(
             inner = within(visits, layer)
             if not all(visit.intact for visit in (layer, *inner.values())):
                 raise _WrittenInto
-            matrix = _only([inner[term.matrix].matrix for term in call.terms if term.matrix in inner])
-            steps = list(_recorded(structure, call, layer, inner, floor, controlled=number in controlled))
+            matrix = _only_matrix([inner[term.matrix].matrix for term in call.terms if term.matrix in inner])
+            steps = list(_recorded_stages(structure, call, layer, inner, floor, controlled=number in controlled))
             whole.put(_tensor(layer.x), steps, _tensor(layer.out), matrix)
         visits.clear()
 
@@ -216,7 +216,7 @@ def _by_hooks(
     return whole
 
 
-def _recorded(
+def _recorded_stages(
     structure: Structure, call: Call, layer: Visit, inner: Mapping[str, Visit], floor: float, *, controlled: bool
 ) -> Iterator[Recorded]:
     for i, stage in enumerate(stages(call, layer, inner)):
@@ -241,16 +241,16 @@ def _by_tracing(checkpoint: Checkpoint, structure: Structure, inputs: dict[str, 
     whole = Pass(structure, causal=checkpoint.causal, plain=plain, may_scale=True)
     for call, record, steps in zip(structure.calls, calls, recordings, strict=True):
         matrices = {**record.bare, **record.returned}
-        matrix = _only([matrices[term.matrix] for term in call.terms if term.matrix in matrices])
+        matrix = _only_matrix([matrices[term.matrix] for term in call.terms if term.matrix in matrices])
         whole.put(record.x, steps, _tensor(record.out), matrix)
     return whole
 
 
-def _only(matrices: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+def _only_matrix(matrices: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
     return matrices[0] if len(matrices) == 1 else None
 
 
-def _between(steps: Sequence[Recorded]) -> torch.Tensor:
+def _stream_between(steps: Sequence[Recorded]) -> torch.Tensor:
     """Return the stream behind the attention of a layer; where both sublayers are added at once, what it would be."""
     last = steps[-1]
     if [kind for kind, *_ in last.added] == ["mlp"]:

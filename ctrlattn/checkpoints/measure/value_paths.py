@@ -195,7 +195,7 @@ def _holder(layer: Any, sublayer: Sublayer) -> tuple[str, Any]:
 
 
 def _path(checkpoint: Checkpoint, sublayer: Sublayer, path: str, module: Any, call: dict[str, Any]) -> ValuePath | None:
-    candidates, matrix, result = _seen(module, call)
+    candidates, matrix, result = _inner_modules(module, call)
     output = _output_map(candidates, result, sublayer.out)
     heads = matrix.shape[1] if matrix is not None else checkpoint.heads
     size, remainder = divmod(0 if output is None else _inputs_of(output.module), heads)
@@ -213,7 +213,7 @@ def _path(checkpoint: Checkpoint, sublayer: Sublayer, path: str, module: Any, ca
     return None
 
 
-def _seen(module: Any, call: dict[str, Any]) -> tuple[list[_InnerModule], torch.Tensor | None, torch.Tensor]:
+def _inner_modules(module: Any, call: dict[str, Any]) -> tuple[list[_InnerModule], torch.Tensor | None, torch.Tensor]:
     """Return (the inner modules that give features of tokens, the attention matrix, what the module returns)."""
     candidates: list[_InnerModule] = []
     tokens = next(iter(call.values())).shape[-2]

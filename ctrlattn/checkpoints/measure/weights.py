@@ -91,7 +91,7 @@ def value_output(checkpoint: Checkpoint, layer: int, *, fold_norm: bool = False)
     weight_v, bias_v = (np.repeat(rows, heads // len(rows), axis=0) for rows in (weight_v, bias_v))
     weight_o = np.moveaxis(weight_o.reshape(len(weight_o), heads, size), 1, 0)
     maps = ValueOutput(weight_v, weight_o, bias_v, bias_o)
-    return _folded(checkpoint, index, maps) if fold_norm else maps
+    return _fold_affine(checkpoint, index, maps) if fold_norm else maps
 
 
 def value_heads(checkpoint: Checkpoint, layer: int) -> tuple[int, int, int]:
@@ -169,7 +169,7 @@ def affine_map(module: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
     ((2, 3), (2,))
     """
     if not is_plain(module):
-        return _probed(module, size)
+        return _probe(module, size)
     weight = _float64(module.weight)
     if type(module).__name__ == "Conv1D":
         weight = weight.T
@@ -177,7 +177,7 @@ def affine_map(module: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
     return weight, np.zeros(len(weight)) if bias is None else _float64(bias)
 
 
-def _probed(module: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _probe(module: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
     tensors = [*module.parameters(), *module.buffers()]
     size = int(getattr(module, "in_features", None) or getattr(module, "infeatures", None) or size)
     floating = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
@@ -200,7 +200,7 @@ def _float64(value: torch.Tensor) -> np.ndarray:
     return value.detach().to("cpu", torch.float64).numpy()
 
 
-def _folded(checkpoint: Checkpoint, layer: int, maps: ValueOutput) -> ValueOutput:
+def _fold_affine(checkpoint: Checkpoint, layer: int, maps: ValueOutput) -> ValueOutput:
     if checkpoint.family.norm == "post":
         return maps
     attention = checkpoint.sublayer("attention", layer)

@@ -411,7 +411,7 @@ def _of_gguf(source: str, folder: str, gguf: str, family: Family | None) -> Desc
     if layers < 1:
         raise InputError(f"{source}: the network has no layer")
     model_type = _GGUF_TYPES.get(architecture, architecture)
-    numbers = _numbered(header.names, "blk")
+    numbers = _layer_numbers(header.names, "blk")
     if not _are_all(numbers, layers):
         raise InputError(f"{source}: its header says {layers} layers, its weights are of {len(numbers)}")
     family = family or FAMILIES.get(model_type)
@@ -424,7 +424,7 @@ def _require_fit(description: Description) -> None:
     if description.shapes is None:
         return
     paths = () if description.family is None else tuple(description.family.layers.split("|"))
-    numbers: set[int] = max((_numbered(description.shapes, path) for path in paths), key=len, default=set())
+    numbers: set[int] = max((_layer_numbers(description.shapes, path) for path in paths), key=len, default=set())
     wrong = not _are_all(numbers, description.layers) if numbers else description.layers > _MANY
     if wrong:
         amount = f"{len(numbers)}" if numbers else "fewer"
@@ -442,10 +442,10 @@ def _are_all(numbers: set[int], count: int) -> bool:
     return len(numbers) == count and max(numbers) == count - 1
 
 
-def _numbered(names: Any, path: str) -> set[int]:
+def _layer_numbers(names: Any, path: str) -> set[int]:
     """Return the numbers i of weights "... path.i. ...".
 
-    >>> sorted(_numbered(["model.layers.0.a", "model.layers.11.a", "layers_2.a"], "layers"))
+    >>> sorted(_layer_numbers(["model.layers.0.a", "model.layers.11.a", "layers_2.a"], "layers"))
     [0, 11]
     """
     number = re.compile(rf"(?:^|\.){re.escape(path)}\.(\d{{1,9}})\.")

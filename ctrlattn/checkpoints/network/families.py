@@ -241,17 +241,17 @@ _VIT = Family(
 )
 
 
-def _named(family: Family, *names: str) -> dict[str, Family]:
+def _families_by_name(family: Family, *names: str) -> dict[str, Family]:
     return {name: replace(family, name=name) for name in names}
 
 
 FAMILIES = {
-    **_named(_LLAMA, "llama", "mistral", "qwen2", "qwen3", "gemma", "smollm3"),
-    **_named(_GEMMA2, "gemma2", "gemma3_text"),
-    **_named(_GPT2, "gpt2"),
-    **_named(_NEOX, "gpt_neox"),
-    **_named(_BERT, "bert", "roberta", "xlm-roberta"),
-    **_named(_VIT, "vit", "deit"),
+    **_families_by_name(_LLAMA, "llama", "mistral", "qwen2", "qwen3", "gemma", "smollm3"),
+    **_families_by_name(_GEMMA2, "gemma2", "gemma3_text"),
+    **_families_by_name(_GPT2, "gpt2"),
+    **_families_by_name(_NEOX, "gpt_neox"),
+    **_families_by_name(_BERT, "bert", "roberta", "xlm-roberta"),
+    **_families_by_name(_VIT, "vit", "deit"),
 }
 
 
@@ -268,7 +268,7 @@ def at(module: Any, path: str) -> Any:
     >>> at(1j, "size|real")
     0.0
     """
-    return attrgetter(_existing(module, path))(module)
+    return attrgetter(_existing_path(module, path))(module)
 
 
 def leads(module: Any, path: str) -> bool:
@@ -283,7 +283,7 @@ def leads(module: Any, path: str) -> bool:
         return False
 
 
-def _existing(module: Any, path: str) -> str:
+def _existing_path(module: Any, path: str) -> str:
     """Return the first alternative of a path that exists."""
     for alternative in path.split("|"):
         try:
@@ -356,8 +356,8 @@ def sees_both_ways(config: Any, causal: bool) -> bool:
 
 
 def _sublayer(layer: Any, i: int, kind: Kind, place: Place, *, parallel: bool, post: bool) -> Sublayer:
-    path = _existing(layer, place.module)
-    out_path = _existing(layer, place.out) if place.out else path
+    path = _existing_path(layer, place.module)
+    out_path = _existing_path(layer, place.out) if place.out else path
     norm = at(layer, place.norm)
     return Sublayer(
         layer=i,

@@ -80,11 +80,11 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
     """
     for name in WEIGHTS:
         if (folder / name).is_file():
-            return _indexed(folder / name) if name.endswith(".json") else _header(folder / name)
+            return _indexed_shapes(folder / name) if name.endswith(".json") else _header(folder / name)
     return None
 
 
-def _indexed(index: Path) -> dict[str, tuple[int, ...]]:
+def _indexed_shapes(index: Path) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the weights in all files that an index names."""
     files = shards(index)
     shapes: dict[str, tuple[int, ...]] = {}

@@ -58,7 +58,7 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
     >>> inputs_of(checkpoints.load(transformers.GPT2Model(config)), [1, 2])
     {'input_ids': tensor([[1, 2]]), 'use_cache': False}
     """
-    _settled(checkpoint)
+    _require_evaluation(checkpoint)
     if _own_arguments(checkpoint, ids):
         return dict(ids)
     if reads_images(checkpoint):
@@ -108,7 +108,7 @@ def passes_of(checkpoint: Checkpoint, ids: Any) -> list[dict[str, Any]]:
     >>> passes_of(checkpoints.load(transformers.BertModel(bert)), padded)
     [{'input_ids': tensor([[1, 2]])}, {'input_ids': tensor([[3, 4, 5]])}]
     """
-    _settled(checkpoint)
+    _require_evaluation(checkpoint)
     if reads_images(checkpoint):
         return [{_PIXELS: image} for image in in_batches(_pixels(checkpoint, ids, True))]
     windows = _texts(checkpoint, ids, batch=True, cut=False)
@@ -134,7 +134,7 @@ def windows_of(checkpoint: Checkpoint, ids: Any, *, cut: bool = False) -> Window
             f"{checkpoint.source}: {type(checkpoint.model).__name__} does not predict the next token: "
             "wanted is a causal network with its head (a ...ForCausalLM)"
         )
-    _settled(checkpoint)
+    _require_evaluation(checkpoint)
     tokens = _texts(checkpoint, ids, batch=True, cut=cut)
     shortest = min(len(window) for window in tokens)
     if shortest < 2:
@@ -152,7 +152,7 @@ def windows_to_fit(checkpoint: Checkpoint, ids: Any) -> Windows:
     """
     if checkpoint.causal:
         return windows_of(checkpoint, ids)
-    _settled(checkpoint)
+    _require_evaluation(checkpoint)
     return (
         _pixels(checkpoint, ids, True) if reads_images(checkpoint) else _texts(checkpoint, ids, batch=True, cut=False)
     )
@@ -184,7 +184,7 @@ def in_batches(windows: Windows, tokens: int = TOKENS) -> tuple[torch.Tensor, ..
     return torch.split(windows, max(1, rows))
 
 
-def _settled(checkpoint: Checkpoint) -> None:
+def _require_evaluation(checkpoint: Checkpoint) -> None:
     if checkpoint.model.training:
         raise InputError("the network is in training mode, where dropout would be measured with it: call model.eval()")
 
@@ -205,7 +205,7 @@ def _texts(checkpoint: Checkpoint, ids: Any, *, batch: bool, cut: bool) -> Windo
 
 def _rows(checkpoint: Checkpoint, ids: Any, batch: bool) -> list[np.ndarray]:
     """Return the ids of each text, (n,), without its pads."""
-    raw_ids = _given(ids, _IDS) if isinstance(ids, Mapping) else ids
+    raw_ids = _entry_of(ids, _IDS) if isinstance(ids, Mapping) else ids
     rows, shape = _arrays(checkpoint, raw_ids)
     if not (batch or len(rows) == 1):
         raise InputError(f"wanted is one text at a time: ids (n,) or (1, n), got shape {shape}")
@@ -292,7 +292,7 @@ def _text_in(row: np.ndarray, mask: np.ndarray, number: int) -> np.ndarray:
     return row[mask == 1]
 
 
-def _given(encoding: Mapping[str, Any], name: str) -> Any:
+def _entry_of(encoding: Mapping[str, Any], name: str) -> Any:
     """Return an entry of what a tokenizer or an image processor gave, where no other entry would change the pass."""
     if name not in encoding:
         raise InputError(f"{name} are needed here, got {', '.join(map(str, encoding)) or 'nothing'}")
@@ -336,7 +336,7 @@ def _positions(model: Any) -> int | None:
 
 def _pixels(checkpoint: Checkpoint, image: Any, batch: bool) -> torch.Tensor:
     if isinstance(image, Mapping):
-        image = _on_cpu(_given(image, _PIXELS))
+        image = _on_cpu(_entry_of(image, _PIXELS))
     if isinstance(image, str):
         raise InputError("this network reads images: give pixel values (channels, height, width), not a text")
     pixels = torch.as_tensor(np.asarray(image), dtype=checkpoint.model.dtype)

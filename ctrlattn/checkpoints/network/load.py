@@ -138,14 +138,14 @@ def loaded(
         options: dict[str, Any] = {"dtype": _DTYPES[dtype], "attention": attention}
         with foreign(source):
             changed = open_changed(description.folder, tokenizer=tokenizer, family=family, **options)
-        return _moved(_given(changed, family, inputs), place)
+        return _move(_with_a_proved_row(changed, family, inputs), place)
     model = _from_pretrained(description, _DTYPES[dtype], attention, progress or silent)
     name = description.name if description.gguf is None else f"{description.name}/{description.gguf}"
-    network = _known(model, tokenizer or description.loaded_tokenizer, family, name, inputs)
-    return _moved(replace(network, stored=getattr(description.config, "dtype", None)), place)
+    network = _checkpoint_of(model, tokenizer or description.loaded_tokenizer, family, name, inputs)
+    return _move(replace(network, stored=getattr(description.config, "dtype", None)), place)
 
 
-def _moved(checkpoint: Checkpoint, place: torch.device) -> Checkpoint:
+def _move(checkpoint: Checkpoint, place: torch.device) -> Checkpoint:
     checkpoint.model.to(place)
     return checkpoint
 
@@ -166,20 +166,20 @@ def _from_model(
         raise InputError(f"{type(model).__name__} is no transformers model: it has no config.model_type")
     model.set_attn_implementation(supported(model, attention))
     name = str(config.name_or_path or type(model).__name__)
-    network = _known(model, tokenizer or inside.tokenizer, family, name, inputs)
+    network = _checkpoint_of(model, tokenizer or inside.tokenizer, family, name, inputs)
     require_same(inside, inputs)
     # A wrapper may have put modules of its own into the network, which the tests of the table do not know.
     return require_row(network, inputs) if wrapped else network
 
 
-def _known(
+def _checkpoint_of(
     model: Any, tokenizer: Any | None, family: Family | None, source: str, inputs: dict[str, Any] | None
 ) -> Checkpoint:
     """Return the checkpoint, read by a row of the table or traced."""
     name = model.config.model_type
     row = family or FAMILIES.get(name) or traced_in(getattr(model.config, KEY, None) or {})
     if row is not None:
-        return _given(Checkpoint(model.eval(), tokenizer, row, source), family, inputs)
+        return _with_a_proved_row(Checkpoint(model.eval(), tokenizer, row, source), family, inputs)
     in_one_piece(model)
     _require_finite(model)
     return Checkpoint(model.eval(), tokenizer, Traced(name, proved(model, inputs)), source)
@@ -198,7 +198,7 @@ def _require_plain(model: Any) -> None:
         )
 
 
-def _given(checkpoint: Checkpoint, family: Family | None, inputs: dict[str, Any] | None) -> Checkpoint:
+def _with_a_proved_row(checkpoint: Checkpoint, family: Family | None, inputs: dict[str, Any] | None) -> Checkpoint:
     """Return the checkpoint, once it fits; a row that the user gives is proved, those of the table are by tests."""
     fitting = _fitting(checkpoint)
     return fitting if family is None else require_row(fitting, inputs)
@@ -252,7 +252,7 @@ def _from_pretrained(description: Description, dtype: torch.dtype, attention: st
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": supported(own, attention)}
     with foreign(description.source):
         if description.shapes is not None:
-            _require_sizes(description, _unallocated(cls, description.config))
+            _require_sizes(description, _network_on_meta(cls, description.config))
         made = description.gguf_configuration
         path = Path(description.folder) / str(gguf)
         read = None if made is None else read_gguf(path, cls, made, progress, **options)
@@ -293,7 +293,7 @@ def loader(description: Description) -> Any:
     return transformers.AutoModelForCausalLM if causal and not description.headless else transformers.AutoModel
 
 
-def _unallocated(cls: Any, config: Any) -> Any:
+def _network_on_meta(cls: Any, config: Any) -> Any:
     """Make the network of a configuration, whose weights have shapes and no data."""
     build = cls.from_config if hasattr(cls, "from_config") else cls
     with torch.device("meta"):
@@ -335,7 +335,7 @@ def _require_amount(description: Description, cls: Any, gguf: str) -> None:
                          "with llama-gguf-split --merge")  # fmt: skip
     places = header.places.values()
     config = transformers.AutoConfig.from_pretrained(description.name, **where(gguf))
-    _require_enough(description.source, _unallocated(cls, config), [place.shape for place in places])
+    _require_enough(description.source, _network_on_meta(cls, config), [place.shape for place in places])
 
 
 def _complete(source: str, info: dict[str, Any]) -> None:

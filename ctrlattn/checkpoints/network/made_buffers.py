@@ -38,14 +38,14 @@ def fill_buffers(model: Any) -> None:
         for name, buffer in module._buffers.items()
         if buffer is not None and buffer.is_meta and name in module._non_persistent_buffers_set
     ]
-    from_zeros, from_ones = (_filled(model, made, start) for start in (0, 1))
+    from_zeros, from_ones = (_buffers_from(model, made, start) for start in (0, 1))
     pairs = zip(made, from_zeros, from_ones, strict=True)
     wrong = [f"{path}.{name}" for (path, name, _), a, b in pairs if not torch.equal(a, b)]
     if wrong:
         raise InputError(f"the numbers {wrong[0]} are neither a weight nor made of the configuration")
 
 
-def _filled(model: Any, made: list[tuple[str, str, torch.Tensor]], start: int) -> list[torch.Tensor]:
+def _buffers_from(model: Any, made: list[tuple[str, str, torch.Tensor]], start: int) -> list[torch.Tensor]:
     """Return these buffers after the rule, where each number was `start` before it.
 
     The rule of a module may be that of the module around it, which is therefore asked after it.

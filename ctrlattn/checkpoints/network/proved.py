@@ -65,7 +65,7 @@ def require_row(checkpoint: Checkpoint, inputs: dict[str, Any] | None = None) ->
     if isinstance(checkpoint.family, Traced):
         return checkpoint
     arguments = short_inputs(checkpoint.model, inputs)[0]
-    signal, distances = _recorded(checkpoint, arguments)
+    signal, distances = _signal_and_distances(checkpoint, arguments)
     errors = list(_errors(checkpoint, signal))
     layer, limit = int(np.argmax(errors)), tolerance(next(checkpoint.model.parameters()).dtype)
     if not errors[layer] <= limit:
@@ -84,7 +84,7 @@ def require_row(checkpoint: Checkpoint, inputs: dict[str, Any] | None = None) ->
     if checkpoint.causal and isinstance(ids, torch.Tensor) and ids.shape[-1] > 1:
         other = ids.clone()
         other[..., -1] = ids[..., 0] if bool((ids[..., 0] != ids[..., -1]).any()) else ids[..., -1] // 2
-        _require_causal(checkpoint, signal, _recorded(checkpoint, {**arguments, "input_ids": other})[0])
+        _require_causal(checkpoint, signal, _signal_and_distances(checkpoint, {**arguments, "input_ids": other})[0])
     return checkpoint
 
 
@@ -122,7 +122,7 @@ def recorder(signal: Signal) -> Watcher:
     return record
 
 
-def _recorded(checkpoint: Checkpoint, arguments: dict[str, Any]) -> tuple[Signal, dict[Sublayer, float]]:
+def _signal_and_distances(checkpoint: Checkpoint, arguments: dict[str, Any]) -> tuple[Signal, dict[Sublayer, float]]:
     """Record what a row names, on one text, and how far each sublayer reads from its norm."""
     signal: Signal = {name: [] for name in ("state", "mid", "attention_out", "mlp_out")}
     record, inputs = recorder(signal), dict[Sublayer, torch.Tensor]()

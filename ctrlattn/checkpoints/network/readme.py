@@ -43,12 +43,12 @@ def readme(name: str, model: Any, tokenizer: Any | None, *, custom: bool) -> str
     else:
         plain = f"With plain transformers:\n\n{plain}"
     return (
-        f"# {name}, saved by ctrlattn {__version__}\n\n{_what(model)}\n\n"
+        f"# {name}, saved by ctrlattn {__version__}\n\n{_changes_in_words(model)}\n\n"
         f'With ctrlattn (`pip install "ctrlattn[hf]"`), in this directory:\n\n{ours}\n{plain}'
     )
 
 
-def _what(model: Any) -> str:
+def _changes_in_words(model: Any) -> str:
     structure = structure_of(model)
     parts = [
         f"{_NAMES.get(kind, kind)} of layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}"

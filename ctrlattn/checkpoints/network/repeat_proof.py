@@ -147,7 +147,7 @@ def _by_hand(source: Checkpoint, arguments: dict[str, Any], span: tuple[int, int
         h, y = entered[0], first(output)
         state = loop.init(h)
         for k in range(passes):
-            y = y if k == 0 else _through(layers, [calls[i] for i in range(*span)], h.clone())
+            y = y if k == 0 else _stream_behind(layers, [calls[i] for i in range(*span)], h.clone())
             h, _, _, state = loop.step(h, y, state)
         closing = False
         return with_first(output, h)
@@ -157,7 +157,7 @@ def _by_hand(source: Checkpoint, arguments: dict[str, Any], span: tuple[int, int
         return _output(_run(source.model, arguments))
 
 
-def _through(layers: list[Any], calls: list[dict[str, Any]], h: torch.Tensor) -> torch.Tensor:
+def _stream_behind(layers: list[Any], calls: list[dict[str, Any]], h: torch.Tensor) -> torch.Tensor:
     """Return the stream behind layers that are called as before on another stream."""
     for layer, arguments in zip(layers, calls, strict=True):
         name = next(iter(arguments))

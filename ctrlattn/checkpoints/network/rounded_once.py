@@ -41,14 +41,14 @@ class RoundedOnce(TorchDispatchMode):
         result = func(*args, **kwargs)
         if not self._rounds(func, (args, kwargs), result):
             return result
-        exact = func(*tree_map(self._refined, args), **tree_map(self._refined, kwargs))
+        exact = func(*tree_map(self._to_fine, args), **tree_map(self._to_fine, kwargs))
         return tree_map(lambda y, value: value.to(y.dtype) if self._coarse(y) else y, result, exact)
 
     def _rounds(self, func: Any, inputs: Any, result: Any) -> bool:
         """Tell whether an operation reads and gives a coarser type; a view or what is written into is not rounded."""
         return not _shares(func) and all(any(map(self._coarse, tree_leaves(values))) for values in (result, inputs))
 
-    def _refined(self, value: Any) -> Any:
+    def _to_fine(self, value: Any) -> Any:
         if isinstance(value, torch.dtype):
             return self._fine if value.is_floating_point and _eps(value) > _eps(self._fine) else value
         if not self._coarse(value):
@@ -77,7 +77,7 @@ class InOwnType(RoundedOnce):
         kwargs = kwargs or {}
         if _shares(func):  # what is written into keeps its type
             return func(*args, **kwargs)
-        return func(*tree_map(self._refined, args), **tree_map(self._refined, kwargs))
+        return func(*tree_map(self._to_fine, args), **tree_map(self._to_fine, kwargs))
 
 
 @cache

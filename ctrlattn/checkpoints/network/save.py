@@ -91,8 +91,8 @@ def _save(checkpoint: Checkpoint, folder: Path) -> None:
     loop = entry_of(model)
     family, model = unrepeated(checkpoint.family, model)
     custom = _has_gains(structure_of(model)) or loop is not None
-    missing = _gone(family, model)
-    weights, dtype = _narrowed(model, _weights(model), checkpoint.stored)
+    missing = _dropped_weights(family, model)
+    weights, dtype = _narrow(model, _weights(model), checkpoint.stored)
     if not custom:
         weights |= {name: torch.zeros(weight.shape, dtype=dtype) for name, weight in missing.items()}
     _write_weights(weights, folder / (_OWN if custom else _PLAIN))
@@ -189,7 +189,7 @@ def open_changed(
     stored = config.dtype  # what it was saved in, before it becomes what it is loaded in
     row = family or traced_in(network[KEY]) or family_of(network["model_type"])
     weights = _read_weights(folder / (_PLAIN if loop is None and not _has_gains(structure) else _OWN))
-    model = _built(config, weights, row, structure, dtype=dtype, attention=attention)
+    model = _build(config, weights, row, structure, dtype=dtype, attention=attention)
     if (folder / "generation_config.json").is_file():
         model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
     if tokenizer is None and any("token" in path.name for path in visible(folder)):
@@ -199,7 +199,7 @@ def open_changed(
     return whole if loop is None else repeat(whole, **loop)
 
 
-def _built(
+def _build(
     config: Any, weights: dict[str, torch.Tensor], family: Any, structure: Structure, *, dtype: Any, attention: str
 ) -> Any:
     empty = _empty(_class_of(config), config)
@@ -236,7 +236,7 @@ def _has_gains(structure: Structure) -> bool:
     return any(stand is not None for layers in structure.values() for stand in layers.values())
 
 
-def _gone(family: Any, model: Any) -> dict[str, torch.Tensor]:
+def _dropped_weights(family: Any, model: Any) -> dict[str, torch.Tensor]:
     """Return the weights that the structure says are gone; raise InputError where any other is missing or too many.
 
     Without this check a name that is missing for another reason is written as zeros: whole layers of an adapted,
@@ -322,7 +322,7 @@ def _weights(model: Any) -> dict[str, torch.Tensor]:
     return {name: weight.contiguous() for name, weight in model.state_dict().items() if name not in tied}
 
 
-def _narrowed(
+def _narrow(
     model: Any, weights: dict[str, torch.Tensor], dtype: torch.dtype | None
 ) -> tuple[dict[str, torch.Tensor], torch.dtype]:
     """Return (weights, dtype): all weights of the network in this dtype, where every one of them is exact in it.

@@ -86,7 +86,7 @@ class MemoryGain(Gain):
             from ctrlattn.checkpoints.network.memory_cache import past_in
 
             past = past_in(cache, self.layer_idx)
-        mask = _seen(kwargs.get("attention_mask"), hidden_states)
+        mask = _token_mask(kwargs.get("attention_mask"), hidden_states)
         terms, state = self.terms(hidden_states, None if past is None else past.state, mask)
         if past is not None:
             past.keep(state, hidden_states.shape[1])
@@ -151,7 +151,7 @@ def answer(y: torch.Tensor, more: int) -> Any:
     return (y, *[None] * more) if more else y
 
 
-def _seen(mask: Any, u: torch.Tensor) -> torch.Tensor | None:
+def _token_mask(mask: Any, u: torch.Tensor) -> torch.Tensor | None:
     """Return (batch, n) 1 for a token and 0 for padding, from the mask of attention; None where all are tokens."""
     if mask is None:
         return None

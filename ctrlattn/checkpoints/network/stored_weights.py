@@ -78,7 +78,7 @@ def makings(held: dict[str, Held], model: Any) -> dict[str, Making]:
     """
     wanted = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     made: dict[str, tuple[Making, tuple[int, ...]]] = {}
-    for name, (converter, members) in _collected(held, model).items():
+    for name, (converter, members) in _collect(held, model).items():
         if converter is None:
             first = members[""][0]
             made.setdefault(name, ([Piece(first.path, first.name, ())], first.shape))
@@ -97,7 +97,7 @@ def makings(held: dict[str, Held], model: Any) -> dict[str, Making]:
     return {name: making for name, (making, shape) in made.items() if wanted.get(name) == shape}
 
 
-def _collected(held: dict[str, Held], model: Any) -> dict[str, tuple[Any | None, dict[str, list[Held]]]]:
+def _collect(held: dict[str, Held], model: Any) -> dict[str, tuple[Any | None, dict[str, list[Held]]]]:
     """Map (first) name in the network -> (converter, its sources by their pattern), as transformers collects them."""
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
@@ -189,7 +189,7 @@ class StoredWeights:
                 weights[name] = self._room(name)
                 pieces += [(piece.path, piece.name, weights[name][piece.part]) for piece in making]
         for conversion in conversions.values():
-            made = self._converted(conversion)
+            made = self._convert(conversion)
             weights |= {name: made[name] for name in names & made.keys() if self.makings[name] is conversion}
         _read_into(pieces)
         return weights
@@ -198,7 +198,7 @@ class StoredWeights:
         dtype, shape = self.dtypes[name], self.shapes[name]
         return self.pages.room(shape) if dtype == torch.float32 else torch.empty(shape, dtype=dtype)
 
-    def _converted(self, conversion: Conversion) -> dict[str, torch.Tensor]:
+    def _convert(self, conversion: Conversion) -> dict[str, torch.Tensor]:
         tensors = {held: torch.empty(held.shape) for held in conversion.sources}
         _read_into([(held.path, held.name, tensor) for held, tensor in tensors.items()])
         made = conversion(tensors)

@@ -135,9 +135,9 @@ def token_ids(
         raise InputError("a text needs the checkpoint's tokenizer: load(model, tokenizer=...) or give token ids")
     if most is not None:
         frame = _whole_frame(checkpoint) if special else Frame((), ())
-        return frame.around(_first_ids(checkpoint, _inside(text), frame.room(most))).tolist()
+        return frame.around(_first_ids(checkpoint, _inner_pieces(text), frame.room(most))).tolist()
     if isinstance(text, Path):
-        text = "".join(_inside(text))
+        text = "".join(_inner_pieces(text))
     # verbose=False: the tokenizer warns of texts beyond the network's positions, which are windowed or refused later.
     return list(checkpoint.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
@@ -192,7 +192,7 @@ def text_ids(checkpoint: "Checkpoint | Description", text: str | Path, most: int
     InputError
         As for `windows`.
     """
-    return _first_ids(checkpoint, _stripped(text), most)
+    return _first_ids(checkpoint, _strip(text), most)
 
 
 def _first_ids(checkpoint: "Checkpoint | Description", pieces: Iterable[str], most: int) -> np.ndarray:
@@ -249,14 +249,14 @@ def ids_of_pieces(checkpoint: "Checkpoint | Description", pieces: Iterable[str])
             ids = tokens(text[:cut])
             tail = len(context) - len(context) // 2  # the first tokens may differ, since the context begins anywhere
             if ids[len(ids) - tail :] == context[len(context) - tail :]:
-                yield _new(ids, past_ids)
+                yield _new_ids(ids, past_ids)
                 past, remainder, past_ids, enough = text[start:cut], text[cut:], context, 2 * _CONTEXT
                 break
     if remainder:
-        yield _new(tokens(past + remainder), past_ids)
+        yield _new_ids(tokens(past + remainder), past_ids)
 
 
-def _new(ids: list[int], past_ids: list[int]) -> list[int]:
+def _new_ids(ids: list[int], past_ids: list[int]) -> list[int]:
     if ids[: len(past_ids)] != past_ids:
         raise ArithmeticError("the tokens of this text change with what follows it: it cannot be read piece by piece")
     return ids[len(past_ids) :]
@@ -292,12 +292,12 @@ def _pieces(text: str | Path) -> Iterator[str]:
             yield piece
 
 
-def _inside(text: str | Path) -> Iterator[str]:
+def _inner_pieces(text: str | Path) -> Iterator[str]:
     """Return the pieces of a text as it is, or of a file without the white space at its ends."""
-    return _pieces(text) if isinstance(text, str) else _stripped(text)
+    return _pieces(text) if isinstance(text, str) else _strip(text)
 
 
-def _stripped(text: str | Path) -> Iterator[str]:
+def _strip(text: str | Path) -> Iterator[str]:
     """Yield pieces of a text without the white space at its two ends.
 
     White space is kept until more of the text follows. A run of it that is longer than a piece is not kept: what the

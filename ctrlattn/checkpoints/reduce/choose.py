@@ -173,7 +173,7 @@ def _gains(
         for layer in range(at, sublayer.layer):
             flow = flow.after(layer)
         at = sublayer.layer
-        gains.append(_alone(fitted(checkpoint, sublayer, flow, calibration)))
+        gains.append(_bare_stand(fitted(checkpoint, sublayer, flow, calibration)))
     return gains
 
 
@@ -182,7 +182,7 @@ def _static(moments: SecondMoments, calibration: Calibration) -> _Stand:
     return lambda u: u @ matrix.to(u).T + bias.to(u)
 
 
-def _alone(gain: torch.nn.Module) -> _Stand:
+def _bare_stand(gain: torch.nn.Module) -> _Stand:
     return lambda u: first(gain(u))
 
 

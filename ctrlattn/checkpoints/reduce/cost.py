@@ -81,7 +81,7 @@ def cost(networks: Mapping[str, Checkpoint], ids: Any, *, new_tokens: int = 16, 
     for _ in range(repeat):
         for name, network in networks.items():
             with attention(network.model, "sdpa"), torch.inference_mode():
-                seconds, output = _timed(network, windows[name])
+                seconds, output = _time_prefill(network, windows[name])
                 prefill[name].append(seconds)
                 size[name] = _bytes(_cache(output)) / windows[name].numel()
                 generation[name].append(_generate(network, output, windows[name], new_tokens))
@@ -103,7 +103,7 @@ def _of_one_length(network: Checkpoint, ids: Any) -> torch.Tensor:
     return windows
 
 
-def _timed(network: Checkpoint, windows: torch.Tensor) -> tuple[float, Any]:
+def _time_prefill(network: Checkpoint, windows: torch.Tensor) -> tuple[float, Any]:
     return _seconds(lambda: network.model(input_ids=windows, use_cache=True))
 
 

@@ -72,7 +72,7 @@ def drop(
     >>> smaller.model.config.ctrlattn
     {'attention': {'1': None}, 'mlp': {'2': None}}
     """
-    layers = _wanted(checkpoint, attention=attention, mlp=mlp, blocks=blocks, mixer=mixer)
+    layers = _layers_to_drop(checkpoint, attention=attention, mlp=mlp, blocks=blocks, mixer=mixer)
     calibration = None if compensate is None else Calibration.of(compensate)
     windows = None if calibration is None else windows_to_fit(checkpoint, calibration.ids)
     if calibration is not None and calibration.memory and layers["attention"]:
@@ -84,7 +84,7 @@ def drop(
     _require_readers(checkpoint, structure)
     family = checkpoint.family
     if isinstance(family, Traced):
-        family, stay = _proved(family, checkpoint, layers)
+        family, stay = _prove(family, checkpoint, layers)
         for kind, layer in stay:
             structure[kind][layer] = {"kept": structure[kind][layer]}
     smaller = replace(checkpoint, model=shared(checkpoint.model), family=family)
@@ -98,7 +98,9 @@ def drop(
     return smaller
 
 
-def _wanted(checkpoint: Checkpoint, *, blocks: Iterable[int], **by_kind: Iterable[int]) -> dict[Kind, tuple[int, ...]]:
+def _layers_to_drop(
+    checkpoint: Checkpoint, *, blocks: Iterable[int], **by_kind: Iterable[int]
+) -> dict[Kind, tuple[int, ...]]:
     """Return {kind: layers to drop}, checked against the network."""
     require_no_loop(checkpoint)
     whole = {checkpoint.layer_index(layer) for layer in blocks}
@@ -128,7 +130,7 @@ def _require_readers(checkpoint: Checkpoint, structure: Structure) -> None:
         )
 
 
-def _proved(
+def _prove(
     family: Traced, checkpoint: Checkpoint, layers: dict[Kind, tuple[int, ...]]
 ) -> tuple[Traced, list[tuple[Kind, int]]]:
     """Return (the family with what the dropped modules return, sublayers that stay because others need them)."""

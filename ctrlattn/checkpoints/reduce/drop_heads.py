@@ -51,7 +51,7 @@ def head_importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     import xarray as xr
 
     windows = windows_of(checkpoint, ids)
-    _plain(checkpoint)
+    _require_plain(checkpoint)
     turns = np.zeros((len(checkpoint.layers), checkpoint.heads))
     stands = structure_of(checkpoint.model)["attention"]
     live = [sublayer for sublayer in checkpoint.sublayers("attention") if sublayer.layer not in stands]
@@ -110,7 +110,7 @@ def drop_heads(checkpoint: Checkpoint, heads: Iterable[tuple[int, int]]) -> Chec
     return smaller
 
 
-def _plain(checkpoint: Checkpoint) -> None:
+def _require_plain(checkpoint: Checkpoint) -> None:
     sublayer = checkpoint.sublayers("attention")[0]
     if sublayer.out_path != sublayer.path:
         raise InputError("a norm stands behind the attention: its heads do not add up to what the stream receives")

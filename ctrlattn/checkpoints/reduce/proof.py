@@ -64,15 +64,17 @@ def missed(family: Traced, model: Any, targets: Sequence[Sublayer]) -> set[tuple
         The network differs from one without the contributions even where the modules stay.
     """
     names = [(s.layer, s.path) for s in targets]
-    with _silenced(targets):
+    with _without_contributions(targets):
         reference = _last_stream(family, model)
-    if _is_same(reference, _without(family, model, dict.fromkeys(names))):
+    if _is_same(reference, _last_stream_without(family, model, dict.fromkeys(names))):
         return set()
     stay: Stand = {"kept": None}
     others = dict.fromkeys(names, stay)
-    misses = {name for name in names if not _is_same(reference, _without(family, model, {**others, name: None}))}
+    misses = {
+        name for name in names if not _is_same(reference, _last_stream_without(family, model, {**others, name: None}))
+    }
     stands = {name: stay if name in misses else None for name in names}
-    if not _is_same(reference, _without(family, model, stands)):
+    if not _is_same(reference, _last_stream_without(family, model, stands)):
         layer, path = names[0]
         raise ArithmeticError(
             f"without {path} of layer {layer} the network is not the one without what this adds to the stream: "
@@ -82,7 +84,7 @@ def missed(family: Traced, model: Any, targets: Sequence[Sublayer]) -> set[tuple
 
 
 @contextmanager
-def _silenced(targets: Sequence[Sublayer]) -> Iterator[None]:
+def _without_contributions(targets: Sequence[Sublayer]) -> Iterator[None]:
     """Let these sublayers run inside the block, and add nothing."""
 
     def silence(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -93,7 +95,7 @@ def _silenced(targets: Sequence[Sublayer]) -> Iterator[None]:
         yield
 
 
-def _without(family: Traced, model: Any, stands: dict[tuple[int, str], Stand]) -> torch.Tensor | None:
+def _last_stream_without(family: Traced, model: Any, stands: dict[tuple[int, str], Stand]) -> torch.Tensor | None:
     """Return the last stream of the network with these in the place of sublayers; None where it does not run."""
     smaller = shared(model)
     for sublayer in sublayers(family, smaller):

@@ -57,7 +57,7 @@ def _signature(layer: Any) -> Signature:
             name,
             type(module),
             tuple((key, _kind_of(t)) for key, t in (*module._parameters.items(), *module._buffers.items())),
-            tuple((key, _plain(value)) for key, value in vars(module).items() if key not in _OF_EVERY_MODULE),
+            tuple((key, _comparable(value)) for key, value in vars(module).items() if key not in _OF_EVERY_MODULE),
             tuple(id(getattr(hook, "__code__", hook)) for hook in _hooks(module)),
         )
         for name, module in layer.named_modules(remove_duplicate=False)
@@ -72,7 +72,7 @@ def _kind_of(t: torch.Tensor | None) -> Any:
     return None if t is None else (t.ndim, t.dtype)
 
 
-def _plain(value: Any) -> Any:
+def _comparable(value: Any) -> Any:
     """Return a number as one of its type, another plain value as it is, anything else as the one object that it is.
 
     An object that reads weights on demand has `brings`, which says what it is but for its numbers.
@@ -80,9 +80,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, _NUMBERS) and not isinstance(value, bool):
         return type(value)
     if isinstance(value, list | tuple):
-        return type(value), tuple(map(_plain, value))
+        return type(value), tuple(map(_comparable, value))
     if isinstance(value, partial):
-        return partial, _plain((value.func, value.args, *value.keywords.items()))
+        return partial, _comparable((value.func, value.args, *value.keywords.items()))
     if hasattr(type(value), "brings"):
         return type(value), value.brings
     return (type(value), value) if isinstance(value, _PLAIN) else id(value)
@@ -128,8 +128,8 @@ def taken_over(
     signatures : two sequences
         The signatures of the first layer and of this one.
     """
-    paths = _ran(visits, visit, example)
-    if visit.arguments is None or paths is None or paths != _ran(visits, first, example):
+    paths = _names_in_order(visits, visit, example)
+    if visit.arguments is None or paths is None or paths != _names_in_order(visits, first, example):
         return None
     if any(not term.path or len(term.atoms) > 1 for step in example.raw for term in step.terms):
         return None
@@ -141,11 +141,11 @@ def taken_over(
     matrices = _matrices(*signatures, example, inner)
     if matrices is None:
         return None
-    summed = _summed(steps, visit, inner, example.call.rounding)
+    summed = _stages_of_sums(steps, visit, inner, example.call.rounding)
     if summed is None:
         return None
     raw = [_with_values(step, inner, stage.x) for step, stage in zip(example.raw, summed, strict=True)]
-    rerun = _again(visit, matrices)
+    rerun = _call_of_visit(visit, matrices)
     kinds, causal = kinds_of(model, rerun, raw, axis)
     if tuple(kinds) != example.call.kinds:
         return None
@@ -154,7 +154,7 @@ def taken_over(
     return Shown(call, causal, rerun, raw)
 
 
-def _summed(
+def _stages_of_sums(
     steps: Sequence[Sequence[Step]], visit: Visit, inner: Mapping[str, Visit], rounding: float
 ) -> list[Stage] | None:
     """Return the stages of the one choice of steps with which the sums hold; None where no or several choices do."""
@@ -215,7 +215,7 @@ def _makers(example: Shown) -> set[str]:
     return {name for name in (*chain, *names, *(step.norm for step in example.call.steps)) if name}
 
 
-def _ran(visits: Sequence[Visit], layer: Visit, example: Shown) -> list[str] | None:
+def _names_in_order(visits: Sequence[Visit], layer: Visit, example: Shown) -> list[str] | None:
     """Return what ran in a layer, in order, but for what is inside a contribution; None where one of these ran twice.
 
     How often an expert runs inside a contribution is up to the text.
@@ -239,7 +239,7 @@ def _with_values(step: RawStep, inner: Mapping[str, Visit], x: torch.Tensor) -> 
     return replace(step, terms=tuple(map(replaced_term, step.terms)), x=x)
 
 
-def _again(visit: Visit, matrices: Matrices) -> Followed:
+def _call_of_visit(visit: Visit, matrices: Matrices) -> Followed:
     """Return the call of a layer that was visited, with the matrices inside its modules."""
     assert visit.x is not None
     assert visit.arguments is not None

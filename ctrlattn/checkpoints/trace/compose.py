@@ -65,7 +65,7 @@ def staged(step: Step, x: torch.Tensor, layer: Visit, inner: Mapping[str, Visit]
     """Evaluate one step on the stream in front of it; the last one gives what the layer does."""
     assert layer.out is not None
     carry = step.skip * x
-    contributions = tuple(_added(term, inner, x) for term in step.terms)
+    contributions = tuple(_contribution(term, inner, x) for term in step.terms)
     total = sum(contributions, carry)
     norm = inner.get(step.norm) if step.norm else None
     recorded, y = (norm.x, norm.out) if norm is not None else (layer.out if last else total,) * 2
@@ -75,7 +75,7 @@ def staged(step: Step, x: torch.Tensor, layer: Visit, inner: Mapping[str, Visit]
     return Stage(step, x, carry, contributions, y, error)
 
 
-def _added(term: Term, inner: Mapping[str, Visit], x: torch.Tensor) -> torch.Tensor:
+def _contribution(term: Term, inner: Mapping[str, Visit], x: torch.Tensor) -> torch.Tensor:
     if not term.path:
         return (term.coefficient * torch.ones_like(x)).to(x.dtype)
     visit = inner.get(term.path)

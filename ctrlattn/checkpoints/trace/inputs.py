@@ -26,7 +26,7 @@ def short_inputs(model: Any, inputs: dict[str, Any] | None = None) -> tuple[dict
     [torch.Size([1, 8]), torch.Size([1, 8])]
     """
     if inputs is not None:
-        return dict(inputs), _reversed(model, inputs)
+        return dict(inputs), _reverse(model, inputs)
     name = getattr(model, "main_input_name", "input_ids")
     if name == "pixel_values":
         return {name: _image(model, 0)}, {name: _image(model, 1)}
@@ -66,7 +66,7 @@ def _image(model: Any, seed: int) -> torch.Tensor:
     return image.to(model.device, model.dtype)
 
 
-def _reversed(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+def _reverse(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     name = getattr(model, "main_input_name", "input_ids")
     value = inputs.get(name)
     if not isinstance(value, torch.Tensor) or value.ndim < 2:

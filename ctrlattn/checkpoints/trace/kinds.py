@@ -125,9 +125,9 @@ def kinds_of(model: Any, call: Followed, steps: Sequence[RawStep], axis: int) ->
     causal = True
     for term in terms:
         named = term.path in values and term.reading.form is not None
-        mixes = _changed(call, term, first, axis, slice(1, None)) if named else _mixes_by_operations(term)
+        mixes = _has_changed(call, term, first, axis, slice(1, None)) if named else _mixes_by_operations(term)
         kinds.append(_kind(call, term, axis, mixes))
-        causal = causal and not (named and _changed(call, term, last, axis, slice(0, -1)))
+        causal = causal and not (named and _has_changed(call, term, last, axis, slice(0, -1)))
     _require_apart(call, steps, kinds, values)
     if any(term.path not in values for term in terms) and call.out is not None:
         whole = called_again(model.get_submodule(call.path), call, other_token(call.x, axis, -1), (), {})
@@ -146,7 +146,7 @@ def _changes(
     return called_again(model.get_submodule(call.path), call, other_token(call.x, axis, token), put, put)
 
 
-def _changed(call: Followed, term: RawTerm, values: dict[str, torch.Tensor], axis: int, tokens: slice) -> bool:
+def _has_changed(call: Followed, term: RawTerm, values: dict[str, torch.Tensor], axis: int, tokens: slice) -> bool:
     """Tell whether some of these tokens of a contribution are others than they were."""
     before, after = term.atoms[0].value, values[term.path]
     if before.shape != after.shape:

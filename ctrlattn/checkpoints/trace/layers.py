@@ -138,7 +138,7 @@ def layers_among(model: Any, visits: Sequence[Visit], lists: dict[str, list[str]
     most = max(usable, key=lambda name: (linked[name], weight[name]))
     largest = max(usable, key=lambda name: (weight[name], linked[name]))
     best = largest if linked[largest] >= max(1, linked[most] // 4) else most
-    return _joined(chains, best)
+    return _join(chains, best)
 
 
 def _calls(visits: Sequence[Visit], paths: Sequence[str]) -> list[Visit]:
@@ -156,7 +156,7 @@ def _parameters(model: Any, calls: Sequence[Visit]) -> int:
     return sum(p.numel() for path in {v.path for v in calls} for p in model.get_submodule(path).parameters())
 
 
-def _joined(chains: dict[str, list[Visit]], best: str) -> list[Visit]:
+def _join(chains: dict[str, list[Visit]], best: str) -> list[Visit]:
     """Return a list's calls with those of other lists that hand the same stream on before, between or behind them."""
     calls = list(chains[best])
     others = [v for name, chain in chains.items() if name != best for v in chain]

@@ -37,16 +37,16 @@ def other_inside(first: Signature, other: Signature, makers: Collection[str]) ->
     >>> other_inside(a, b, ["attn", "mlp"]), other_inside(a, b, ["attn.k", "mlp"])
     ({'attn'}, None)
     """
-    if _without(first, makers) != _without(other, makers):
+    if _signature_without(first, makers) != _signature_without(other, makers):
         return None
-    return {maker for maker in makers if _within(first, maker) != _within(other, maker)}
+    return {maker for maker in makers if _signature_within(first, maker) != _signature_within(other, maker)}
 
 
-def _without(signature: Signature, makers: Collection[str]) -> Signature:
+def _signature_without(signature: Signature, makers: Collection[str]) -> Signature:
     return [each for each in signature if not inside(each[0], makers)]
 
 
-def _within(signature: Signature, maker: str) -> Signature:
+def _signature_within(signature: Signature, maker: str) -> Signature:
     return [each for each in signature if inside(each[0], [maker])]
 
 

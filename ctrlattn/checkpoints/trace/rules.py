@@ -90,7 +90,7 @@ def _mul(op: Operation) -> Form | None:
     a, b = op.args[0], op.args[1]
     f, g = op.first, op.second
     if f is None or g is None:
-        return _scaled(f, b) if f is not None else _scaled(g, a)
+        return _scale(f, b) if f is not None else _scale(g, a)
     if f.carries != g.carries:
         return f.through(lambda p: p * b, True) if f.carries else g.through(lambda p: a * p, True)
     if not f.carries and (_gate(b) != _gate(a)) and all(atom.role == "module" for atom in (f if _gate(b) else g)):
@@ -98,7 +98,7 @@ def _mul(op: Operation) -> Form | None:
     return None
 
 
-def _scaled(form: Form | None, factor: Any) -> Form | None:
+def _scale(form: Form | None, factor: Any) -> Form | None:
     return None if form is None else form.through(lambda p: p * factor)
 
 
@@ -171,7 +171,7 @@ def _linear(op: Operation) -> Form | None:
 
 
 @_rule("_to_copy")
-def _converted(op: Operation) -> Form | None:
+def _convert(op: Operation) -> Form | None:
     form = op.first
     if form is None:
         return None
@@ -180,14 +180,14 @@ def _converted(op: Operation) -> Form | None:
 
 
 @_rule("constant_pad_nd")
-def _padded(op: Operation) -> Form | None:
+def _pad(op: Operation) -> Form | None:
     value = op.args[2] if len(op.args) > 2 else op.kwargs.get("value", 0)
     form = op.first
     return None if value or form is None else form.through(lambda p: op.function(p, *op.args[1:], **op.kwargs))
 
 
 @_rule("native_dropout")
-def _undropped(op: Operation) -> Form | None:
+def _dropout(op: Operation) -> Form | None:
     return op.first if op.args[2] is False else None
 
 
@@ -204,7 +204,7 @@ def _split(op: Operation) -> list[Form | None] | None:
 
 
 @_rule("cat", "stack")
-def _joined(op: Operation) -> Form | None:
+def _concatenate(op: Operation) -> Form | None:
     tensors = op.args[0]
     forms = [op.form(t) for t in tensors]
     forms = [op.of(t) if f is None and bool((t != 0).any()) else f for t, f in zip(tensors, forms, strict=True)]
@@ -225,7 +225,7 @@ def _joined(op: Operation) -> Form | None:
 
 
 @_rule("masked_fill")
-def _masked(op: Operation) -> Form | None:
+def _mask(op: Operation) -> Form | None:
     _, mask, value = op.args[:3]
     if op.first is None or op.form(mask) is not None or isinstance(value, torch.Tensor) or value != 0:
         return None
@@ -243,6 +243,6 @@ def _where(op: Operation) -> Form | None:
 
 
 @_rule("copy")
-def _copied(op: Operation) -> Form | None:
+def _copy(op: Operation) -> Form | None:
     form = op.second
     return None if form is None else form.through(lambda p: p.expand(op.out.shape).to(op.out.dtype))

@@ -61,10 +61,10 @@ def trace(model: Any, inputs: dict[str, Any] | None = None) -> Structure:
     _ready(model)
     first, second = short_inputs(model, inputs)
     with attention(model, "eager"):
-        return _traced(model, first, second)
+        return _trace(model, first, second)
 
 
-def _traced(model: Any, first: dict[str, Any], second: dict[str, Any]) -> Structure:
+def _trace(model: Any, first: dict[str, Any], second: dict[str, Any]) -> Structure:
     lists = lists_of(model)
     members = [path for paths in lists.values() for path in paths]
     modules = inside(model, lists)
@@ -72,7 +72,7 @@ def _traced(model: Any, first: dict[str, Any], second: dict[str, Any]) -> Struct
         first_run(model, first)
     layers = layers_among(model, visits, lists)
     paths = list(dict.fromkeys(visit.path for visit in layers))
-    x = _of(layers[0].x)
+    x = _require_stream(layers[0].x)
     axis = _token_axis(x, second)
     results = _followed_once(model, second, visits, layers, axis) or _all_followed(model, second, visits, layers, axis)
     return Structure(
@@ -93,9 +93,9 @@ def _all_followed(
         model(**second)
     _require_features_last(model, calls, second)
     _handed_on(calls)
-    results = [_shown(model, call, paths.index(call.path), axis) for call in calls]
+    results = [_result_of_call(model, call, paths.index(call.path), axis) for call in calls]
     if [call.path for call in calls] == [visit.path for visit in layers]:
-        results = [_held(result, visits, visit) for result, visit in zip(results, layers, strict=True)]
+        results = [_hold_to_second(result, visits, visit) for result, visit in zip(results, layers, strict=True)]
     return results
 
 
@@ -122,7 +122,7 @@ def _followed_once(
             model(**second)
         for call in calls:
             layer = paths.index(call.path)
-            results[call.path] = _held(_shown(model, call, layer, axis), visits, layers[layer])
+            results[call.path] = _hold_to_second(_result_of_call(model, call, layer, axis), visits, layers[layer])
         return [call.path for call in calls] == [*selection]
 
     def take_over(firsts: dict[str, str]) -> None:
@@ -145,7 +145,7 @@ def _followed_once(
     return [results[path] for path in paths]
 
 
-def _held(result: Shown, visits: Sequence[Visit], visit: Visit) -> Shown:
+def _hold_to_second(result: Shown, visits: Sequence[Visit], visit: Visit) -> Shown:
     """Hold what a second text has shown to the first one."""
     eps = torch.finfo(result.followed.x.dtype).eps
     limit = _SAME * max(1.0, eps / torch.finfo(torch.float32).eps)
@@ -165,7 +165,7 @@ def _ready(model: Any) -> None:
 def _require_features_last(model: Any, calls: Sequence[Followed | Visit], inputs: dict[str, Any]) -> None:
     """Raise InputError where a stream of images has its features in front of rows and columns, as convolutions do."""
     for call in calls:
-        x = _of(call.x)
+        x = _require_stream(call.x)
         convolutions = (m for m in model.get_submodule(call.path).modules() if isinstance(m, torch.nn.Conv2d))
         if "pixel_values" in inputs and x.ndim == 4 and any(m.in_channels == x.shape[1] for m in convolutions):
             raise InputError(
@@ -177,15 +177,15 @@ def _require_features_last(model: Any, calls: Sequence[Followed | Visit], inputs
 def _handed_on(calls: Sequence[Followed | Visit]) -> None:
     """Raise InputError where a layer does not read what the one before it gave."""
     for a, b in pairwise(calls):
-        if a.out is None or a.out.numel() != _of(b.x).numel():
+        if a.out is None or a.out.numel() != _require_stream(b.x).numel():
             raise InputError(f"the stream changes its shape between {a.path} and {b.path}: no stream has both")
-        if not torch.equal(a.out.flatten(), _of(b.x).flatten()):
+        if not torch.equal(a.out.flatten(), _require_stream(b.x).flatten()):
             raise InputError(
                 f"layer {b.path} does not read what {a.path} gave: the stream is changed, or restarts, between them"
             )
 
 
-def _of(x: torch.Tensor | None) -> torch.Tensor:
+def _require_stream(x: torch.Tensor | None) -> torch.Tensor:
     assert x is not None  # what was found as a layer was given a stream
     return x
 
@@ -214,7 +214,7 @@ def _token_axis(x: torch.Tensor, inputs: dict[str, Any]) -> int:
     return x.ndim - 2
 
 
-def _shown(model: Any, call: Followed, layer: int, axis: int) -> Shown:
+def _result_of_call(model: Any, call: Followed, layer: int, axis: int) -> Shown:
     raw, error, rounding = steps_of(call)
     kinds, causal = kinds_of(model, call, raw, axis)
     call.bare = {path: matrix for path, matrix in call.bare.items() if over_tokens(model, call, path, axis)}

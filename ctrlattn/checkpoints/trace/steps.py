@@ -208,19 +208,19 @@ def _stage(
 ) -> RawStep:
     """Return the step from one sum to the next."""
     x = before.x if first else sum(before.parts.values(), before.carried)
-    parts = {a: end[a] * (torch.ones_like(x) if a.role == "constant" else _like(a.value, x)) for a in _atoms(new)}
-    return RawStep(done, skip, tuple(_scaled(term, end) for term in new), "", parts, x, skip * x)
+    parts = {a: end[a] * (torch.ones_like(x) if a.role == "constant" else _shape_like(a.value, x)) for a in _atoms(new)}
+    return RawStep(done, skip, tuple(_scale_term(term, end) for term in new), "", parts, x, skip * x)
 
 
 def _atoms(terms: Sequence[RawTerm]) -> list[Atom]:
     return [term.atoms[0] for term in terms]
 
 
-def _like(a: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def _shape_like(a: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return a.reshape(x.shape) if a.numel() == x.numel() else a.expand(x.shape)
 
 
-def _scaled(term: RawTerm, end: Factors) -> RawTerm:
+def _scale_term(term: RawTerm, end: Factors) -> RawTerm:
     return replace(term, coefficient=end[term.atoms[0]])
 
 

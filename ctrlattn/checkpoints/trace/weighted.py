@@ -50,14 +50,14 @@ def steps_by_weights(
     >>> [step.terms[0].coefficient.value for step in choices]
     [0.5, 0.25]
     """
-    weights = dict(_outside(first, modules, makers))
+    weights = dict(_weights_outside(first, modules, makers))
     if any(w.is_meta for w in weights.values()):  # they stay in their file between two calls: no number to compare
         return None
     factors = [factor for step in call.steps for factor in (step.skip, *(term.coefficient for term in step.terms))]
-    names = {factor: [name for name, w in weights.items() if _is(factor, w)] for factor in factors}
+    names = {factor: [name for name, w in weights.items() if _is_weight(factor, w)] for factor in factors}
     if {name for each in names.values() for name in each} != weights.keys():
         return None
-    other_weights = dict(_outside(other, modules, makers)) if weights else {}
+    other_weights = dict(_weights_outside(other, modules, makers)) if weights else {}
     options = []
     for step in call.steps:
         skips, *coefficients = (
@@ -83,7 +83,9 @@ def inside(name: str, modules: Iterable[str]) -> bool:
     return f"{name}.".startswith(tuple(f"{module}." for module in modules))
 
 
-def _outside(layer: Any, modules: Collection[str], makers: Collection[str]) -> Iterator[tuple[str, torch.Tensor]]:
+def _weights_outside(
+    layer: Any, modules: Collection[str], makers: Collection[str]
+) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield the weights of a layer and of what ran in it, but for those of the contributions and norms."""
     for name, module in layer.named_modules():
         if not inside(name, makers) and (not name or name in modules):
@@ -111,7 +113,7 @@ def _as_factor(w: torch.Tensor) -> Coefficient | None:
     return Coefficient("vector", values)
 
 
-def _is(factor: Coefficient, w: torch.Tensor) -> bool:
+def _is_weight(factor: Coefficient, w: torch.Tensor) -> bool:
     """Tell whether a factor is this weight, up to rounding."""
     value = _as_factor(w)
     return value is not None and _equal(factor, value, _CLOSE * torch.finfo(w.dtype).eps)

@@ -58,25 +58,25 @@ def learning_region(pid: PID) -> Interval:
     )
 
 
-def _learned(pid: PID, depth: int, limit: float) -> LearnedPID:
+def _learned_pid(pid: PID, depth: int, limit: float) -> LearnedPID:
     return LearnedPID(pid, region=learning_region(pid), spread=SPREAD)
 
 
 def _learned_each(pid: PID, depth: int, limit: float) -> list[Any]:
     # The first layer only starts the memory: learned gains would have no gradient there.
-    return [pid, *(_learned(pid, depth, limit) for _ in range(depth - 1))]
+    return [pid, *(_learned_pid(pid, depth, limit) for _ in range(depth - 1))]
 
 
-def _saturated(pid: PID, depth: int, limit: float) -> Actuator:
+def _saturated_pid(pid: PID, depth: int, limit: float) -> Actuator:
     return Actuator(pid, limit=limit)
 
 
-def _scheduled(pid: PID, depth: int, limit: float) -> list[Any]:
+def _scheduled_gains(pid: PID, depth: int, limit: float) -> list[Any]:
     return [Actuator(pid, gain=1 - k / depth) for k in range(depth)]
 
 
 VARIANTS: dict[str, Callable[[PID, int, float], Any]] = dict(
-    zip(SUFFIXES, (_learned, _learned_each, _saturated, _scheduled), strict=True)
+    zip(SUFFIXES, (_learned_pid, _learned_each, _saturated_pid, _scheduled_gains), strict=True)
 )
 
 

@@ -26,18 +26,18 @@ def count() -> int:
     >>> count()
     1
     """
-    return distributed.get_world_size() if _together() else 1
+    return distributed.get_world_size() if _is_distributed() else 1
 
 
 def rank() -> int:
     """Return the index of this process; process 0 writes and prints."""
-    return distributed.get_rank() if _together() else 0
+    return distributed.get_rank() if _is_distributed() else 0
 
 
 @contextmanager
 def group() -> Iterator[None]:
     """Join the processes that torchrun started, over nccl where there are GPUs, over gloo otherwise."""
-    if _together() or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if _is_distributed() or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield
         return
     if not distributed.is_available():
@@ -103,5 +103,5 @@ def agreed(flag: bool, place: torch.device) -> bool:
     return bool(value.item())
 
 
-def _together() -> bool:
+def _is_distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized()

@@ -84,7 +84,7 @@ def compare_loops(
         ends.append(run_beyond(settings, run, weights, past, device))
         _require_unchanged(out / "plan.json", mark)
     progress("compared", len(each), len(each))
-    result = json_ready(_compared(plan, made, ends, forecasts))
+    result = json_ready(_comparison_of(plan, made, ends, forecasts))
     result = {"run": provenance(mark), **result, "digests": {"plan": mark, "forecasts": sealed}}
     with atomic(out / "comparison.json") as path:
         path.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
@@ -98,7 +98,7 @@ def trained(
 
     `plan` is the digest of the plan that the run belongs to. The device is not part of what identifies a run.
     """
-    file, network = weights / f"{_name(settings)}_{_short(settings)}.safetensors", build_loop(settings)
+    file, network = weights / f"{_name(settings)}_{_short_digest(settings)}.safetensors", build_loop(settings)
 
     def make() -> dict[str, Any]:
         run, states = fit_loop(settings, progress, device)
@@ -128,7 +128,7 @@ def run_beyond(
     network = build_loop(settings)
 
     def make() -> dict[str, Any]:
-        states = _states(weights / f"{_name(settings)}_{_short(settings)}.safetensors", len(run["marks"]))
+        states = _states(weights / f"{_name(settings)}_{_short_digest(settings)}.safetensors", len(run["marks"]))
         networks = [on_device(copied(network, state), device) for state in states]
         marks = [beyond(each, settings) for each in networks]
         if not networks:
@@ -139,7 +139,7 @@ def run_beyond(
     return stored(past, _name(settings), {"run": run["sha256"], "beyond": BEYOND, "sizes": list(FACTORS)}, make)
 
 
-def _compared(
+def _comparison_of(
     plan: ComparisonPlan, made: list[dict[str, Any]], ends: list[dict[str, Any]], forecasts: list[dict[str, Any]]
 ) -> dict[str, Any]:
     pairs = list(zip(made, ends, strict=True))
@@ -255,7 +255,7 @@ def _identity(settings: LoopSettings) -> dict[str, Any]:
     return {**identity_of(settings), "torch": str(torch.__version__)}
 
 
-def _short(settings: LoopSettings) -> str:
+def _short_digest(settings: LoopSettings) -> str:
     return digest(_identity(settings))[:8]
 
 

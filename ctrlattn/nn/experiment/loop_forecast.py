@@ -73,9 +73,9 @@ def forecast(network: LoopedNetwork, settings: LoopSettings, progress: Progress 
             failed.append(f"at problem {done + 1} {error}")
     radius, residual, rest = ([row.radius for row in rows], [row.residual for row in rows], [row.rest for row in rows])
     said: dict[str, bool | None] = {
-        "poles": _most([r > 1 for r in radius]),
-        "residual": _most([r > MOST_RESIDUAL for r in residual]),
-        "rest": _most([r is None or r >= 1 for r in rest]),
+        "poles": _majority([r > 1 for r in radius]),
+        "residual": _majority([r > MOST_RESIDUAL for r in residual]),
+        "rest": _majority([r is None or r >= 1 for r in rest]),
     }
     why = f"no forecast, because {'; '.join(failed)}" if failed else None
     pairs = [[[v.real, v.imag] for v in row.eigenvalues.tolist()] for row in rows]
@@ -159,5 +159,5 @@ def _at_trained(network: LoopedNetwork, problem: torch.Tensor, passes: int) -> _
     return _Trained(largest_pole(values), residual, rest, values)
 
 
-def _most(votes: list[bool]) -> bool:
+def _majority(votes: list[bool]) -> bool:
     return 2 * sum(votes) > len(votes)

@@ -48,7 +48,7 @@ def resumed(
     trained = train(settings, data, weights=weights / f"{name}.safetensors", progress=progress, device=device)
     if data_parallel.rank() > 0:
         return {}
-    return _written(file, identity, trained)
+    return _write(file, identity, trained)
 
 
 def stored(
@@ -74,10 +74,10 @@ def stored(
         earlier = _read(runs / f"{name}.json", progress)
     if earlier and earlier.get("settings") == identity:
         return earlier
-    return _written(runs / f"{name}.json", identity, make())
+    return _write(runs / f"{name}.json", identity, make())
 
 
-def _written(file: Path, identity: dict[str, Any], work: dict[str, Any]) -> dict[str, Any]:
+def _write(file: Path, identity: dict[str, Any], work: dict[str, Any]) -> dict[str, Any]:
     run = json_ready({"settings": identity, **work})
     run |= {_DIGEST: digest(run), _RECORD: provenance()}
     with atomic(file) as path:

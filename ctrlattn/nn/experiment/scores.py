@@ -56,14 +56,14 @@ def score(model: Network, data: Data, seed: int = 0) -> dict[str, float]:
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     for some in data.test.batches(AT_ONCE):
-        for name, hits in _right(model, data, some, generator).items():
+        for name, hits in _count_right(model, data, some, generator).items():
             hits_by_name[name] = hits_by_name.get(name, 0) + hits
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return {"loss": loss, **{name: hits / len(data.test.targets) for name, hits in hits_by_name.items()}}
 
 
-def _right(model: Network, data: Data, part: Examples, generator: torch.Generator) -> dict[str, int]:
+def _count_right(model: Network, data: Data, part: Examples, generator: torch.Generator) -> dict[str, int]:
     """Count the correctly classified images of a part, clean and under each perturbation."""
     x = placed(part.inputs, model)
     y = part.targets.to(x.device)

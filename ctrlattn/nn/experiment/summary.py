@@ -62,7 +62,7 @@ def _tests(plan: ComparisonPlan, differences: Callable[[str, str, float], np.nda
     """Do each test of the plan, with Holm's p over all of them, and the seeds that would detect what was observed."""
     if len(plan.seeds) < 2:
         return []
-    rows = [(t, _tested(differences(t.arm, t.score, t.factor), t.direction)) for t in plan.tests]
+    rows = [(t, _student_test(differences(t.arm, t.score, t.factor), t.direction)) for t in plan.tests]
     corrected = holm({t.name: result.p for t, result in rows})
     level = plan.alpha / max(len(rows), 1)
     return [
@@ -79,7 +79,7 @@ def _tests(plan: ComparisonPlan, differences: Callable[[str, str, float], np.nda
     ]
 
 
-def _tested(values: np.ndarray, direction: Any) -> Paired:
+def _student_test(values: np.ndarray, direction: Any) -> Paired:
     """Do Student's test; where a seed has no number nothing is shown, which counts as p = 1 among the tests."""
     if np.all(np.isfinite(values)):
         return paired(values.tolist(), direction)

@@ -39,7 +39,14 @@ def shown(result: dict[str, Any]) -> list[str]:
 
 def lines(result: dict[str, Any]) -> list[str]:
     """Write the comparison in Markdown."""
-    return [*_arms(result), "", *_controllers(result), *_differences(result), *_tests(result), *_published(result)]
+    return [
+        *_arms(result),
+        "",
+        *_controllers(result),
+        *_differences(result),
+        *_tests(result),
+        *_published_table(result),
+    ]
 
 
 def write(path: Path, result: dict[str, Any]) -> None:
@@ -153,7 +160,7 @@ def _tests(result: dict[str, Any]) -> list[str]:
     return rows
 
 
-def _published(result: dict[str, Any]) -> list[str]:
+def _published_table(result: dict[str, Any]) -> list[str]:
     arms = [arm for arm in result["differences"] if "pidformer" in arm]
     rows = [(score, published(score)) for score in shown(result) if published(score)]
     if not arms or not rows:

@@ -151,7 +151,7 @@ class ControlledAttention(torch.nn.Module):
             raise InputError(f"{type(self.mixing).__name__} mixes all tokens: it takes no padding")
         new_values, first = v, depth_state
         if self.mixing is not None and first is not None:
-            v = self.mixing.values(v, self._unrepeated(first.reference).to(v.dtype))
+            v = self.mixing.values(v, self._undo_repeat(first.reference).to(v.dtype))
         u, depth_state = control_values(self.tracking, self.repeat(new_values), depth_state)
         k, v = (k, v) if past is None else (torch.cat([old, new], -3) for old, new in zip(past, (k, v), strict=True))
         mask, is_causal = self._mask(x.shape[-2], k.shape[-3], padding, x.device)
@@ -188,7 +188,7 @@ class ControlledAttention(torch.nn.Module):
         """Repeat each head of keys or values for all query heads that share it."""
         return t if self.kv_heads == self.heads else t.repeat_interleave(self.heads // self.kv_heads, -2)
 
-    def _unrepeated(self, t: torch.Tensor) -> torch.Tensor:
+    def _undo_repeat(self, t: torch.Tensor) -> torch.Tensor:
         """Undo `repeat`."""
         return t[..., :: self.heads // self.kv_heads, :]
 

@@ -151,11 +151,11 @@ class Block(torch.nn.Module):
         """Run `forward` for tokens that follow those of `past`; return the keys and values of all tokens as well."""
         pre = self.placement == "pre"
         y, depth_state, past = self.attn.decode(self.norm1(x) if pre else x, depth_state, past, padding=padding)
-        mixed = self.stream.compare(x, self._passed(self.drop(y)))
+        mixed = self.stream.compare(x, self._with_drop_path(self.drop(y)))
         if pre:
-            return mixed + self._passed(self.mlp(self.norm2(x if self.parallel else mixed))), depth_state, past
+            return mixed + self._with_drop_path(self.mlp(self.norm2(x if self.parallel else mixed))), depth_state, past
         mixed = self.norm1(mixed)
-        return self.norm2(mixed + self._passed(self.mlp(mixed))), depth_state, past
+        return self.norm2(mixed + self._with_drop_path(self.mlp(mixed))), depth_state, past
 
-    def _passed(self, y: torch.Tensor) -> torch.Tensor:
+    def _with_drop_path(self, y: torch.Tensor) -> torch.Tensor:
         return drop_path(y, self.drop_path, self.training)

@@ -91,7 +91,7 @@ class ReadLayer(torch.nn.Module):
         """Run one layer, (..., n, d) -> (..., n, d)."""
         for gain, read in zip(self.sign, self._reads(), strict=True):
             # A gain that is learned, or one of a batch of networks, is no number: it multiplies what is read.
-            loop = Loop(partial(_scaled, read, gain), feedback=1.0, normalizer=unit_norm)
+            loop = Loop(partial(_read_with_gain, read, gain), feedback=1.0, normalizer=unit_norm)
             x, _, _ = loop.step(x, loop.init(x))
         return x
 
@@ -225,7 +225,7 @@ def _with_feedback(loop: Loop, gain: float) -> Loop:
     return replace(loop, feedback=gain)
 
 
-def _scaled(read: Callable[[torch.Tensor], torch.Tensor], gain: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def _read_with_gain(read: Callable[[torch.Tensor], torch.Tensor], gain: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """Return gain * read(x)."""
     return gain * read(x)
 

@@ -77,11 +77,11 @@ def pass_radius(f: Map, h: torch.Tensor, *, rounds: int = 4, generator: torch.Ge
     v, w, Jv, JTw = (each.reshape(count, len(h), size).movedim(0, -1) for each in (v, w, Jv, JTw))
     with torch.no_grad():
         value, y, residual = _ritz(v, Jv)
-        x, z = _combined(v, y), _left(w, JTw, value)
+        x, z = _combine(v, y), _left_vector(w, JTw, value)
         overlap = _dot(z, x)
         # Where the left vector misses the right one, the right one alone still gives the value.
         z = torch.where((overlap.abs() > _MISSED)[:, None], z, x)
-    return Radius((_dot(z, _combined(Jv, y)) / _dot(z, x)).abs(), residual)
+    return Radius((_dot(z, _combine(Jv, y)) / _dot(z, x)).abs(), residual)
 
 
 def squared_norm(f: Map, h: torch.Tensor, *, probes: int = 1, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -140,14 +140,14 @@ def _ritz(v: torch.Tensor, Jv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
     return values[rows, at], vectors[rows, :, at], off[rows, at]
 
 
-def _left(w: torch.Tensor, pulled: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+def _left_vector(w: torch.Tensor, pulled: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Return the left vector z, z^H J = lambda z^H, of the Ritz value of J' nearest to conj(lambda)."""
     values, vectors = torch.linalg.eig(w.mT @ pulled)
     at = (values - value.conj()[:, None]).abs().argmin(-1)
-    return _combined(w, vectors[torch.arange(len(at), device=at.device), :, at])
+    return _combine(w, vectors[torch.arange(len(at), device=at.device), :, at])
 
 
-def _combined(v: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def _combine(v: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return V y, (N, size) complex."""
     return (v.to(y.dtype) @ y[..., None])[..., 0]
 

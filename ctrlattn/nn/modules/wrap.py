@@ -169,7 +169,7 @@ def _entries(model: Any, places: Places | None) -> list[_Entry]:
     if kind is None:
         raise InputError(f"{type(model).__name__} is not a transformers model: it has no config.model_type")
     if places is None and kind not in FAMILIES:
-        return _seen(model)
+        return _traced_entries(model)
     if places is None:
         family = FAMILIES[kind]
         places = Places(family.layers, family.value, family.output, family.fused)
@@ -181,7 +181,7 @@ def _entries(model: Any, places: Places | None) -> list[_Entry]:
     return [_Entry(value, o, places.fused, heads, _features(o)[0] // heads) for value, o in pairs]
 
 
-def _seen(model: Any) -> list[_Entry]:
+def _traced_entries(model: Any) -> list[_Entry]:
     """Find the entries of a network without a row: its structure is traced, or read where it was changed by `drop`."""
     name = model.config.model_type
     traced = traced_in(getattr(model.config, KEY, None) or {}) or Traced(name, trace(model))

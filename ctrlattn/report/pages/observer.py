@@ -93,7 +93,7 @@ def _heading(study: "Study") -> Heading:
     )
 
 
-def _explained(study: "Study") -> list[Section]:
+def _explained_section(study: "Study") -> list[Section]:
     l0 = [point.l0 for point in study.curve]
     explained = [point.explained for point in study.curve]
     picture = explained_variance(
@@ -207,6 +207,6 @@ def _features(study: "Study") -> list[Section]:
 PAGE: Page["Study"] = Page(
     heading=_heading,
     facts=_facts,
-    sections={"explained": _explained, "cost": _cost, "features": _features},
+    sections={"explained": _explained_section, "cost": _cost, "features": _features},
     beside={"features.html": features_page},
 )

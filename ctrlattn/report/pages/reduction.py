@@ -105,7 +105,7 @@ def _heading(drop: Drop) -> Heading:
     name, tokens = _name(reduction), count(reduction.scores.attrs["tokens"], "token")
     return Heading(
         title=f"{name}, made smaller",
-        lead=f"Without {_gone(reduction)}; {_stand(reduction)}.",
+        lead=f"Without {_dropped_in_words(reduction)}; {_stand(reduction)}.",
         networks=[{"name": name, "summary": f"{tokens} to fit the gains", "texts": []}],
         provenance={"Network": {"source": reduction.before.source, "family": reduction.before.family.name}},
     )
@@ -119,7 +119,7 @@ def _stand(reduction: "Reduction") -> str:
     return f"a {kind}, fitted without gradients, stands in for each"
 
 
-def _gone(reduction: "Reduction") -> str:
+def _dropped_in_words(reduction: "Reduction") -> str:
     """Return the part of a sentence on which sublayers were dropped."""
     return listed(
         [
@@ -207,7 +207,7 @@ def _savings(drop: Drop) -> list[Section]:
                 f"token, and the network has {number(100 * (1 - after.parameters / before.parameters), 1)} % fewer "
                 f"parameters. On this machine prefill is {number(after.prefill / before.prefill)} times and cached "
                 f"generation {number(after.generation / before.generation)} times as fast.",
-                *_written(drop),
+                *_saved_sentences(drop),
             ),
             tables=(
                 Table(
@@ -230,7 +230,7 @@ def _savings(drop: Drop) -> list[Section]:
     ]
 
 
-def _written(drop: Drop) -> tuple[str, ...]:
+def _saved_sentences(drop: Drop) -> tuple[str, ...]:
     """Return sentences on the directory that was written, and on what it gives when it is loaded again."""
     if drop.saved is None:
         return ()

@@ -70,13 +70,13 @@ def _span(study: "LoopStudy") -> str:
     return layer_list(range(*study.layers))
 
 
-def _said(law: "Passes") -> dict[str, Any]:
+def _law_numbers(law: "Passes") -> dict[str, Any]:
     num, den = law.law.fraction()
     return {"numerator": num, "denominator": den, "recall": law.recall}
 
 
 def _facts(study: "LoopStudy") -> dict[str, Any]:
-    laws = {name: _said(law) for name, law in study.laws.items()}
+    laws = {name: _law_numbers(law) for name, law in study.laws.items()}
     return {"model": _name(study), "layers": list(study.layers), "passes": study.counts[-1], "laws": laws}
 
 
@@ -121,7 +121,7 @@ def _verdict(study: "LoopStudy") -> list[Section]:
         sentences.append(
             f"On this text the loss of the network, {number(study.intact.loss, 3)} nats per token, {change(mean, 3)} "
             f"under the best of {count(len(loops), 'loop')}: {_WORDS[name]}, {often} (standard error of the paired "
-            f"difference {number(error, 3)}). {_lowered(mean, error)}"
+            f"difference {number(error, 3)}). {_gain_sentence(mean, error)}"
         )
         title = f"At best the loss {change(mean, 3)} nats per token: {_WORDS[name]}, {often}"
         numbers["best"] = {"law": name, "passes": k, "change": mean, "standard_error": error}
@@ -137,7 +137,7 @@ def _sentence(words: str) -> str:
     return f"{words[0].upper()}{words[1:]}."
 
 
-def _lowered(mean: float, error: float) -> str:
+def _gain_sentence(mean: float, error: float) -> str:
     if mean >= 0:
         return "No loop lowers it."
     if np.isnan(error) or mean + 2 * error >= 0:
@@ -276,7 +276,7 @@ def _motion(study: "LoopStudy") -> list[Section]:
     return [
         Section(
             key="motion",
-            title=_calmest(motion),
+            title=_residual_sentence(motion),
             sentences=(
                 "At a fixed point |F(h) − h|/|h| is 0 (without recall). Before the last pass its median over tokens is "
                 f"{ends}.",
@@ -296,7 +296,7 @@ def _motion(study: "LoopStudy") -> list[Section]:
     ]
 
 
-def _calmest(motion: dict[str, Any]) -> str:
+def _residual_sentence(motion: dict[str, Any]) -> str:
     """Say which law comes nearest to a fixed point."""
     ends = {name: float(run.residual[-1]) for name, run in motion.items() if np.isfinite(run.residual[-1])}
     if not ends:

@@ -111,7 +111,9 @@ def _best_words(sweep: Swept) -> str:
     if sweep.best is None:
         return f"No cell has a number for {output.name.replace('_', ' ')}"
     value = float(sweep.dataset[output.name].to_numpy()[sweep.best])
-    where = listed([f"{sweep.names[path]} = {_shown(v)}" for path, v in values_at(sweep.plan, sweep.best).items()])
+    where = listed(
+        [f"{sweep.names[path]} = {_value_in_words(v)}" for path, v in values_at(sweep.plan, sweep.best).items()]
+    )
     side = "largest" if output.better == "higher" else "smallest"
     equal = int(np.sum(np.isclose(sweep.dataset[output.name].to_numpy(), value, rtol=_EQUAL, atol=0))) - 1
     also = f", and in {count(equal, 'other cell')}" if equal else ""
@@ -122,7 +124,7 @@ def _best(sweep: Swept) -> list[Section]:
     if sweep.best is None:
         return [Section("best", _best_words(sweep), ("Every cell was refused, or its number is undefined.",))]
     values, place = values_at(sweep.plan, sweep.best), sweep.best
-    rows = [(f"{sweep.names[path]}: {path}", _shown(value)) for path, value in values.items()]
+    rows = [(f"{sweep.names[path]}: {path}", _value_in_words(value)) for path, value in values.items()]
     rows += [
         (
             f"{output.name}: {_with_unit(output.words, output)}",
@@ -143,7 +145,7 @@ def _with_unit(words: str, output: Output) -> str:
     return words if output.units == "1" else f"{words} ({output.units})"
 
 
-def _spaced(output: Output) -> str:
+def _words_of(output: Output) -> str:
     return output.name.replace("_", " ")
 
 
@@ -164,11 +166,11 @@ def _maps(sweep: Swept) -> list[Section]:
         f" The map is drawn for the best cell's {listed([name for name, _ in held])}." if held else ""
     )
     # The picture is passed on without its page, so that it says itself where it was cut.
-    title = ", ".join(f"{name} = {_shown(value)}" for name, value in held)
+    title = ", ".join(f"{name} = {_value_in_words(value)}" for name, value in held)
     pictures = []
     for _, output in sweep.plan.outputs:
         values = sweep.dataset[output.name].to_numpy()[at]
-        ax = plots.sweeps.value_map(x, y, values, _with_unit(_spaced(output), output), mark, title=title)
+        ax = plots.sweeps.value_map(x, y, values, _with_unit(_words_of(output), output), mark, title=title)
         words = f"{output.words} over {x.name} and {y.name}"
         pictures.append(Picture(f"map_{output.name}", words, plots.figure_of(ax), caption))
     return [Section("maps", f"Every output over {x.name} and {y.name}", (), pictures=tuple(pictures))]
@@ -180,12 +182,14 @@ def _slices(sweep: Swept) -> list[Section]:
     for i, axis in enumerate(sweep.plan.space.axes):
         x, name = _ticks(sweep, axis), sweep.names[axis.path]
         if sweep.plan.space.sample is not None:
-            values = {_spaced(output): sweep.dataset[output.name].to_numpy() for _, output in sweep.plan.outputs}
+            values = {_words_of(output): sweep.dataset[output.name].to_numpy() for _, output in sweep.plan.outputs}
             drawing = plots.sweeps.value_points(x, values, sweep.best_cell)
         elif len(x.values) > 1:
             place = sweep.best or tuple(0 for _ in sweep.plan.space.shape)
             along: tuple[Any, ...] = (*place[:i], slice(None), *place[i + 1 :])
-            values = {_spaced(output): sweep.dataset[output.name].to_numpy()[along] for _, output in sweep.plan.outputs}
+            values = {
+                _words_of(output): sweep.dataset[output.name].to_numpy()[along] for _, output in sweep.plan.outputs
+            }
             drawing = plots.sweeps.value_slices(x, values, None if sweep.best is None else place[i])
         else:
             continue
@@ -194,7 +198,7 @@ def _slices(sweep: Swept) -> list[Section]:
     return [Section("slices", words, (), pictures=tuple(pictures))] if pictures else []
 
 
-def _refused(sweep: Swept) -> list[Section]:
+def _refusal_section(sweep: Swept) -> list[Section]:
     status = sweep.dataset["status"].to_numpy()
     done = float(np.mean(np.all(status == 0, axis=0)))
     numbers = {"done": done, "refused": int(np.sum(status == 1)), "lost": int(np.sum(status == 2))}
@@ -219,7 +223,7 @@ def _ticks(sweep: Swept, axis: Axis) -> Ticks:
     return Ticks(name, sweep.dataset[name].to_numpy(), log)
 
 
-def _shown(value: Any) -> str:
+def _value_in_words(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
@@ -231,7 +235,7 @@ PAGE: Page[Swept] = Page(
     heading=_heading,
     facts=_facts,
     front=_front,
-    sections={"best": _best, "maps": _maps, "slices": _slices, "refused": _refused},
+    sections={"best": _best, "maps": _maps, "slices": _slices, "refused": _refusal_section},
     beside={"best.toml": _best_toml, "sweep.toml": lambda sweep: dumps(sweep.spec)},
     dataset=lambda sweep: sweep.dataset,
 )

@@ -86,7 +86,7 @@ def _accuracy(result: Result) -> list[Section]:
     return [
         Section(
             key="accuracy",
-            title=_beyond(result),
+            title=_more_passes_sentence(result),
             sentences=(
                 "A problem counts as solved where all its places are right. accuracy_8 is that after 8 times the "
                 "passes of training, size_4 that at 4 times the size after 4 times the passes. radius is the largest "
@@ -106,7 +106,7 @@ def _accuracy(result: Result) -> list[Section]:
     ]
 
 
-def _beyond(result: Result) -> str:
+def _more_passes_sentence(result: Result) -> str:
     """Name the arm that keeps most after 8 times the passes, beside that of the comparison."""
     shares = {
         arm: float(scores["accuracy_8"]["mean"]) for arm, scores in result["arms"].items() if "accuracy_8" in scores

@@ -186,7 +186,7 @@ def critical_gains(g: Pencil) -> np.ndarray | None:
     crossing = _crossing(top, bottom)
     if not any(crossing):  # p + g q is its own mirror image, and half of its roots are not inside
         return None
-    gains = [_gain(_at(top, t), _at(bottom, t)) for t in _real_roots(crossing)]
+    gains = [_gain(_value_at(top, t), _value_at(bottom, t)) for t in _real_roots(crossing)]
     for z in (1, -1):
         at_p, at_q = _value(g.p, z), _value(g.q, z)
         if at_p[1] * at_q[0] == at_p[0] * at_q[1]:  # a complex mode has a real gain there by accident alone
@@ -251,7 +251,7 @@ def _real_roots(p: Integers) -> list[float]:
     return [*np.sqrt(at).tolist(), *(-np.sqrt(at)).tolist()]
 
 
-def _at(p: Polynomial, t: float) -> tuple[int, int]:
+def _value_at(p: Polynomial, t: float) -> tuple[int, int]:
     """Return p at a double, times a common power of its denominator."""
     top, bottom = float(t).as_integer_ratio()
     values = []

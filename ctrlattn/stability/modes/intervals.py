@@ -51,7 +51,7 @@ def stable_intervals(g: Pencil, matrices: Matrices, quantity: str) -> list[Inter
         (float(low), float(high)) for low, high, stable in zip(edges[:-1], edges[1:], inside, strict=True) if stable
     ]
     for interval in intervals:
-        if not any(_confirmed(interval, intervals, cuts, matrices, share) for share in _STEPS):
+        if not any(_is_confirmed(interval, intervals, cuts, matrices, share) for share in _STEPS):
             raise ArithmeticError(
                 f"{quantity}: exact numbers give the stable interval {interval}, and the eigenvalues of the closed "
                 "loop contradict it near an end or inside: rounding of the entries of the state space moves its poles "
@@ -89,7 +89,7 @@ def _middles(cuts: np.ndarray) -> np.ndarray:
     return np.concatenate([outer[:1], cuts[:-1] + (cuts[1:] - cuts[:-1]) / 2, outer[1:]])
 
 
-def _confirmed(
+def _is_confirmed(
     interval: Interval, intervals: list[Interval], cuts: np.ndarray, matrices: Matrices, share: float
 ) -> bool:
     low, high = interval

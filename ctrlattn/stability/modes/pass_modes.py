@@ -166,7 +166,7 @@ def stable_gains(controller: Any, spectrum: Any, recall: float = 0.0) -> list[In
     >>> stable_gains(None, [-3.0, 0.5])  # 2/(1 + 3)
     [(0.0, 0.5)]
     """
-    law, modes, recall = _law(controller), _upper(spectrum), _recall(recall)
+    law, modes, recall = _law(controller), _upper_modes(spectrum), _recall(recall)
     static = _static_gain(law)
     if static is None:
         return _common(
@@ -182,7 +182,7 @@ def stable_gains(controller: Any, spectrum: Any, recall: float = 0.0) -> list[In
         return []
     end = sign * float(np.min(2 * np.abs(w.real) / np.abs(w) ** 2)) / static
     interval = (min(0.0, end), max(0.0, end))
-    return _checked([interval], lambda g: 1 - g * static * w, "stable_gains")
+    return _checked_intervals([interval], lambda g: 1 - g * static * w, "stable_gains")
 
 
 def stable_recalls(controller: Any, spectrum: Any) -> list[Interval]:
@@ -200,7 +200,7 @@ def stable_recalls(controller: Any, spectrum: Any) -> list[Interval]:
     >>> stable_recalls(PID(0.5), [3.0, 0.0])  # 3 - 1 < k_r < 2/g - 1
     [(2.0, 3.0)]
     """
-    law, modes = _law(controller), _upper(spectrum)
+    law, modes = _law(controller), _upper_modes(spectrum)
     static = _static_gain(law)
     half_line: list[Interval] = [(0.0, math.inf)]
     if static is None:
@@ -288,10 +288,12 @@ def _static_recalls(static: float, modes: np.ndarray) -> list[Interval]:
     low, high = max(float(np.max(middle - half)), 0.0), float(np.min(middle + half))
     if not low < high:
         return []
-    return _checked([(low, high)], lambda k: 1 - static * pull(modes, k), "stable_recalls")
+    return _checked_intervals([(low, high)], lambda k: 1 - static * pull(modes, k), "stable_recalls")
 
 
-def _checked(intervals: list[Interval], poles: Callable[[float], np.ndarray], quantity: str) -> list[Interval]:
+def _checked_intervals(
+    intervals: list[Interval], poles: Callable[[float], np.ndarray], quantity: str
+) -> list[Interval]:
     """Return the intervals of a closed form, once the poles are inside the circle within each and not beyond ends."""
     for low, high in intervals:
         near = _NEXT * (high - low)
@@ -337,5 +339,5 @@ def _spectrum(spectrum: Any) -> np.ndarray:
     return modes if modes.dtype.kind == "c" else modes.astype(float)
 
 
-def _upper(spectrum: Any) -> np.ndarray:
+def _upper_modes(spectrum: Any) -> np.ndarray:
     return np.unique(upper_half(_spectrum(spectrum).ravel()))

@@ -54,7 +54,7 @@ def pid_terms(form: Form, ema: float, *, integral: bool, derivative: bool) -> PI
     # The law is linear in each gain that is not 0: the differences of two laws are its terms.
     steps = (law(1.0), law(0.0, float(integral)), law(0.0, 0.0, float(derivative)))
     base, den = law(0.0).fraction()
-    num = np.stack([_padded(step.fraction()[0], len(den)) - _padded(base, len(den)) for step in steps])
+    num = np.stack([_pad(step.fraction()[0], len(den)) - _pad(base, len(den)) for step in steps])
     a, b, c, d = law(0.0).realization()
     rows, direct = zip(*((step.realization()[2] - c, step.realization()[3] - d) for step in steps), strict=True)
     return PIDTerms(num, den, a, b, np.concatenate(rows), np.concatenate(direct)[:, 0])
@@ -178,7 +178,7 @@ def _ema_intervals(gains: np.ndarray, g: float) -> tuple[np.ndarray, np.ndarray,
         size = 1 + np.nanmax(np.abs(cuts), axis=1)
         width = np.diff(cuts, axis=1)
         tie |= np.any(width < _NEAR * size[:, None], axis=1)
-        stable, unsure = _decided(gains, g, cuts[:, :-1] + width / 2)
+        stable, unsure = _stability_of(gains, g, cuts[:, :-1] + width / 2)
         tie |= np.any(unsure & np.isfinite(width), axis=1)
         stable &= np.isfinite(width)
         several = np.sum(stable, axis=1) > 1
@@ -210,7 +210,7 @@ def _critical(gains: np.ndarray, c: np.ndarray, g: float) -> np.ndarray:
     return np.asarray(c + kp + ki * g * (c - q) / (1 + q * q - 2 * q * c) + kd * (c - (2 * c * c - 1)))
 
 
-def _decided(gains: np.ndarray, g: float, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _stability_of(gains: np.ndarray, g: float, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Tell whether the mode is stable, and whether that is not sure, (k, s) bool each, by reflection coefficients."""
     largest = np.full(alpha.shape, np.inf)
     for terms, cells in by_memory(gains, "ema", g):
@@ -222,7 +222,7 @@ def _decided(gains: np.ndarray, g: float, alpha: np.ndarray) -> tuple[np.ndarray
 def _ends_hold(gains: np.ndarray, g: float, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Tell whether the loop is stable on this side of both ends, and not stable on the other."""
     near = _BESIDE * np.minimum(high - low, 1.0)
-    stable, unsure = _decided(gains, g, np.stack([low + near, high - near, low - near, high + near], axis=1))
+    stable, unsure = _stability_of(gains, g, np.stack([low + near, high - near, low - near, high + near], axis=1))
     del unsure  # reflection coefficients near an end are near 1, on the side that they should be
     return np.asarray(np.all(stable == [True, True, False, False], axis=1))
 
@@ -234,5 +234,5 @@ def _gains(gains: np.ndarray) -> np.ndarray:
     return gains
 
 
-def _padded(num: np.ndarray, size: int) -> np.ndarray:
+def _pad(num: np.ndarray, size: int) -> np.ndarray:
     return np.pad(num, (size - len(num), 0))

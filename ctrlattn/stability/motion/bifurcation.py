@@ -88,7 +88,7 @@ def bifurcation_diagram(
     values, exponents = [], []
     for gain in gains:
         step = family(float(gain))
-        row, last = _observed(step, start, observe, transient, keep)
+        row, last = _observe(step, start, observe, transient, keep)
         values.append(row)
         exponents.append(_exponent(step, last, exponent_steps, None if jvp is None else jvp(float(gain))))
         start = last if follow and last is not None else start
@@ -96,7 +96,7 @@ def bifurcation_diagram(
     return Bifurcation(gains, observations, np.array([_period(row, tol) for row in observations]), np.array(exponents))
 
 
-def _observed(
+def _observe(
     step: Step, x: Array, observe: Callable[[Array], Any], transient: int, keep: int
 ) -> tuple[np.ndarray, Array | None]:
     """Return (observations, last state); the observations are nan and the state is None once it is no longer finite."""

@@ -149,7 +149,7 @@ class _Quotients:
     def confirmed(self) -> bool:
         """Tell whether the first step is right: the last two agree with it, and no rounding is seen farther out."""
         size = float(np.linalg.norm(self._rows(range(1))[0, 0]))
-        if not (size > 0 and self._off() <= self.sure * size):
+        if not (size > 0 and self._offset() <= self.sure * size):
             return False
         outward = len(self.d) - len(_BESIDE)
         for count in _GLANCES:
@@ -162,9 +162,9 @@ class _Quotients:
         """Tell whether the first step is off by little beside an eigenvalue of 1, as rounding is where J v vanishes."""
         sizes = np.linalg.norm(self.central[: -len(_BESIDE)], axis=1)
         # A quotient of 0 may be one that rounding hides: then those that are seen first are not small.
-        return bool(self._off() <= _LITTLE and (sizes[0] > 0 or np.all(sizes[sizes > 0][:3] <= _LITTLE)))
+        return bool(self._offset() <= _LITTLE and (sizes[0] > 0 or np.all(sizes[sizes > 0][:3] <= _LITTLE)))
 
-    def _off(self) -> float:
+    def _offset(self) -> float:
         first, *beside = self._rows([0, *range(len(self.d) - len(_BESIDE), len(self.d))])[:, 0]
         return float(np.max(np.linalg.norm(np.array(beside) - first, axis=1)))
 
@@ -199,7 +199,7 @@ class _Quotients:
     def _turns(self, d: float) -> bool:
         """Tell whether some number of the quotient turns at most of the steps from d on, which are not even."""
         steps = d * (1 + np.sort(np.random.default_rng(1).uniform(0, _SAMPLES, _SAMPLES)))
-        quotients = np.array([self._both(length)[0] for length in steps])
+        quotients = np.array([self._quotients(length)[0] for length in steps])
         with np.errstate(invalid="ignore"):
             moves = np.diff(quotients, axis=0)
             moves = np.where(np.abs(moves) > _ALIKE * np.linalg.norm(quotients[0]), moves, 0.0)
@@ -210,18 +210,18 @@ class _Quotients:
         """Return both quotients of some steps, (m, 2, k N); each is measured once."""
         for i in which:
             if i not in self._measured:
-                self._measured[i] = self._both(self.d[i])
+                self._measured[i] = self._quotients(self.d[i])
         return np.array([self._measured[i] for i in which])
 
-    def _both(self, d: float) -> np.ndarray:
+    def _quotients(self, d: float) -> np.ndarray:
         """Return (f(x + d v) - f(x - d v))/(2 d) and (f(x + d v) - f(x))/d, (2, k N)."""
         with np.errstate(all="ignore"):
-            ends = [(self._at(d * v), self._at(-d * v)) for v in self.directions]
+            ends = [(self._value_at(d * v), self._value_at(-d * v)) for v in self.directions]
             central = [(ahead - behind) / (2 * d) for ahead, behind in ends]
             right = [(ahead - self.here) / d for ahead, _ in ends]
         return np.array([central, right]).reshape(2, -1)
 
-    def _at(self, off: np.ndarray) -> np.ndarray:
+    def _value_at(self, off: np.ndarray) -> np.ndarray:
         """Return f(x + off), flat; nan where f refuses."""
         try:
             return require_real("f", self.step(self.x + like(off.reshape(tuple(self.x.shape)), self.x))).ravel()

@@ -124,7 +124,7 @@ class ExponentRun:
             if t == self.transient // 2:
                 self.frames = [refilled(frame, self.k, self.rng) for frame in self.frames]
             with np.errstate(over="ignore", invalid="ignore"):  # what is no longer finite is told by its step
-                new, images, probed = self._pushed()
+                new, images, probed = self._push()
             require_bounded(new, np.hstack(images), t + 1, total)
             delta = self._delta(images, probed)
             if t >= self.transient:
@@ -157,15 +157,15 @@ class ExponentRun:
         values = undisturbed[self.transient :].mean(axis=0)
         others = -np.sort(-averaged[:, 1:].mean(axis=0), axis=-1)
         # Errors of derivatives that are the same at each step do not cancel in the mean, as disturbances do.
-        off = _unsettled(undisturbed, self.transient) + float(np.mean(self.shares))
+        off = _drift(undisturbed, self.transient) + float(np.mean(self.shares))
         off = off + (_ALIGNED / len(rates) if self.size > 1 else 0.0)
-        below, above = _disturbed(values, others, min(self.size, _BLOCK))
+        below, above = _interval_by_disturbance(values, others, min(self.size, _BLOCK))
         running = np.cumsum(undisturbed[self.transient :], axis=0) / np.arange(1, len(averaged) + 1)[:, None]
         off = np.where(np.isneginf(values), 0.0, off)
         values = np.where(np.isneginf(values) & ~_annihilated(others), np.nan, values)
-        return _judged(values, below - off, above + off, running)
+        return _judge(values, below - off, above + off, running)
 
-    def _pushed(self) -> tuple[Array, list[np.ndarray], np.ndarray]:
+    def _push(self) -> tuple[Array, list[np.ndarray], np.ndarray]:
         """Return (f(x), J V of each frame, J r of one random direction r)."""
         probe = self.rng.standard_normal((self.size, 1))
         new, images = self.tangent.advance(self.step, self.x, np.hstack([*self.frames, probe / np.linalg.norm(probe)]))
@@ -194,7 +194,7 @@ class ExponentRun:
         return np.concatenate([rates, np.full(self.k - len(rates), -math.inf)])
 
 
-def _unsettled(rates: np.ndarray, transient: int) -> np.ndarray:
+def _drift(rates: np.ndarray, transient: int) -> np.ndarray:
     """Return how far means (k,) may still move: four standard errors, or twice the change between doubled windows."""
     steps, first = len(rates), transient // 2
     early, late = rates[max(steps // 4, first) : steps // 2], rates[steps // 2 :]
@@ -209,7 +209,7 @@ def _unsettled(rates: np.ndarray, transient: int) -> np.ndarray:
     return np.where(np.isfinite(off), off, math.inf)
 
 
-def _disturbed(values: np.ndarray, others: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
+def _interval_by_disturbance(values: np.ndarray, others: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
     """Return (low, high) of exp(lambda) = mu_0 + a delta^(1/m), m <= block, by frames disturbed by delta, 100 delta."""
     ratio = (_DISTURBED[2] / _DISTURBED[1]) ** (1 / block)
     with np.errstate(all="ignore"):
@@ -243,7 +243,7 @@ def _annihilated(others: np.ndarray) -> np.ndarray:
         return np.isneginf(near) | (far - near > _FOLLOWS)
 
 
-def _judged(values: np.ndarray, low: np.ndarray, high: np.ndarray, running: np.ndarray) -> Exponents:
+def _judge(values: np.ndarray, low: np.ndarray, high: np.ndarray, running: np.ndarray) -> Exponents:
     """Return the exponents whose intervals are narrow enough."""
     undecided = opened(values, low, high)
     why = ""

@@ -137,7 +137,7 @@ def fixed_point(
         if not (np.isfinite(residual) and np.all(np.isfinite(jacobian))):
             break
         direction = np.linalg.lstsq(jacobian - np.eye(len(off)), -off, rcond=tangent.noise or 1e-13)[0]
-        x = _damped(step, x, direction, float(np.linalg.norm(off)))
+        x = _damped_step(step, x, direction, float(np.linalg.norm(off)))
     raise ArithmeticError(
         f"no fixed point found from this start: the residual reached {best:.2g} in {max_iterations} iterations, "
         f"{tol:.2g} was asked for; start nearer, or the map has none"
@@ -317,7 +317,7 @@ class _Curve:
         kinds = [kind for kind in before if before[kind] * after[kind] < 0]
         if "fold" in kinds:
             kinds = [kind for kind in kinds if kind != "+1"]
-        located = [(kind, self._located(kind, old, new, ahead, before[kind])) for kind in kinds]
+        located = [(kind, self._locate(kind, old, new, ahead, before[kind])) for kind in kinds]
         return [(kind, float(p[-1])) for kind, p in located if kind != "rotation" or self._turns(p)]
 
     def _turns(self, p: np.ndarray) -> bool:
@@ -325,7 +325,7 @@ class _Curve:
         values = np.linalg.eigvals(self.jacobian(p)[:, :-1])
         return bool(np.any((np.abs(values.imag) > 1e-6) & (np.abs(np.abs(values) - 1) < 1e-5)))
 
-    def _located(self, kind: str, old: np.ndarray, new: np.ndarray, ahead: np.ndarray, before: float) -> np.ndarray:
+    def _locate(self, kind: str, old: np.ndarray, new: np.ndarray, ahead: np.ndarray, before: float) -> np.ndarray:
         """Bisect along the chord, each point brought back to the branch."""
         chord = new - old
         low, high = 0.0, 1.0
@@ -384,7 +384,7 @@ def _smallest(factors: np.ndarray) -> float:
     return float(np.prod(np.sign(factors)) * np.min(np.abs(factors), initial=1.0))
 
 
-def _damped(step: Step, x: Array, direction: np.ndarray, before: float) -> Array:
+def _damped_step(step: Step, x: Array, direction: np.ndarray, before: float) -> Array:
     """Return x + t d with the first t of 1, 1/2, 1/4, ... that reduces the residual."""
     move = like(direction.reshape(tuple(x.shape)), x)
     for halving in range(_HALVINGS):

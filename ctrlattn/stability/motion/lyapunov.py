@@ -202,7 +202,7 @@ def first_frame(tangent: Tangent, step: Step, x: Array, k: int, transient: int, 
     if k == size:
         return np.eye(size)
     frame = _orthonormal(np.random.default_rng(seed).standard_normal((size, k)))
-    return frame if transient else _aligned(tangent, step, x, frame)
+    return frame if transient else _align(tangent, step, x, frame)
 
 
 def refilled(frame: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
@@ -236,7 +236,7 @@ def _orthonormal(columns: np.ndarray) -> np.ndarray:
     return np.linalg.qr(columns)[0]
 
 
-def _aligned(tangent: Tangent, step: Step, x: Array, frame: np.ndarray) -> np.ndarray:
+def _align(tangent: Tangent, step: Step, x: Array, frame: np.ndarray) -> np.ndarray:
     """Return the frame after subspace iteration with the Jacobian at x, which stops where a direction is lost."""
     rates = np.full(frame.shape[1], np.inf)
     for _ in range(_ALIGNING):

@@ -51,13 +51,17 @@ class Tangent:
     def advance(self, step: Step, x: Array, frame: np.ndarray) -> tuple[Array, np.ndarray]:
         """Return f(x) and J(x) V."""
         if not frame.shape[1]:
-            return _checked(step(x), x), frame
+            return _checked_state(step(x), x), frame
         if self.jvp is None and is_torch(x):
             new, images = _forward(step, x, frame)
         else:
-            new = _checked(step(x), x)
+            new = _checked_state(step(x), x)
             with np.errstate(over="ignore", invalid="ignore"):  # the caller checks whether all is finite
-                images = self._differences(step, x, new, frame) if self.jvp is None else _given(self.jvp, x, frame)
+                images = (
+                    self._differences(step, x, new, frame)
+                    if self.jvp is None
+                    else _images_by_caller(self.jvp, x, frame)
+                )
         return new, require_real("the derivative", images).reshape(frame.shape[1], -1).T
 
     def _differences(self, step: Step, x: np.ndarray, new: np.ndarray, frame: np.ndarray) -> np.ndarray:
@@ -67,7 +71,7 @@ class Tangent:
             longest = float(np.max(np.abs(v), initial=0.0)) or 1.0
             d = h / longest
             by = like(d * v.reshape(x.shape), x)
-            ahead, behind = _checked(step(x + by), x), _checked(step(x - by), x)
+            ahead, behind = _checked_state(step(x + by), x), _checked_state(step(x - by), x)
             right, left = (ahead - new) / d, (new - behind) / d
             sides = max(float(np.linalg.norm(right)), float(np.linalg.norm(left)))
             self.stretch = max(self.stretch, sides)
@@ -145,7 +149,7 @@ def dense_jacobian(step: Step, x: Array, jvp: Jvp | None = None) -> tuple[Array,
     return Tangent(x, jvp).advance(step, x, np.eye(length(x)))
 
 
-def _checked(new: Any, x: Array) -> Array:
+def _checked_state(new: Any, x: Array) -> Array:
     new = np.asarray(new) if isinstance(new, np.generic) else new  # numpy turns an array of no dimension into this
     if not is_array(new) or is_torch(new) != is_torch(x) or tuple(new.shape) != tuple(x.shape):
         got = f"{type(new).__name__} of shape {tuple(getattr(new, 'shape', ()))}"
@@ -153,7 +157,7 @@ def _checked(new: Any, x: Array) -> Array:
     return new
 
 
-def _given(jvp: Jvp, x: Array, frame: np.ndarray) -> Array:
+def _images_by_caller(jvp: Jvp, x: Array, frame: np.ndarray) -> Array:
     """Differentiate by the caller's derivative: jvp(x, directions), both shaped (k, *x.shape)."""
     directions = like(frame.T.reshape(-1, *x.shape), x)
     images = jvp(x, directions)
@@ -172,7 +176,7 @@ def _forward(step: Step, x: Any, frame: np.ndarray) -> tuple[Any, Any]:
     directions = like(frame.T.copy(), x).reshape(-1, *x.shape)
 
     def pushed(v: Any) -> tuple[Any, Any]:
-        pair: Any = torch.func.jvp(lambda t: _checked(step(t), x), (x,), (v,))
+        pair: Any = torch.func.jvp(lambda t: _checked_state(step(t), x), (x,), (v,))
         return pair[0], pair[1]
 
     # The fused attention kernel of the CPU has no forward derivative; the plain formula (MATH) has one.

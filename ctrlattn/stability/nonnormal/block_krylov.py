@@ -122,7 +122,7 @@ def block_radius(
             able = _in_play(projected, m, d)
             if 2 * len(able) <= len(left):
                 left, projected, following = left[able], projected[able], following[able]
-                basis = _chosen(basis, able, m)
+                basis = _choose(basis, able, m)
                 of_left = narrowed(left) if narrowed else among(product, left, n)
         if m == basis.shape[1]:
             basis, projected = _with_room(basis, projected, min(most, 2 * m))
@@ -154,7 +154,9 @@ def _in_play(projected: np.ndarray, m: int, d: int) -> np.ndarray:
     The outermost Ritz value itself may be far from settled, and fall below one that has settled.
     """
     bounds = _radius_bounds(projected[:, :m, :m])
-    able = _at_least(bounds + _MARGIN * _last(projected, m, d), _span(projected[[bounds.argmax()]], m, d)[0].max())
+    able = _at_least(
+        bounds + _MARGIN * _last_lengths(projected, m, d), _span(projected[[bounds.argmax()]], m, d)[0].max()
+    )
     low, high = _span(projected[able], m, d)
     return able[_at_least(high, low.max())]
 
@@ -172,7 +174,7 @@ def _span(projected: np.ndarray, m: int, d: int) -> tuple[np.ndarray, np.ndarray
     return np.where(well, radii - error, 0.0), high
 
 
-def _chosen(basis: np.ndarray, blocks: np.ndarray, m: int) -> np.ndarray:
+def _choose(basis: np.ndarray, blocks: np.ndarray, m: int) -> np.ndarray:
     """Return the m directions of these blocks, with room for as many as before."""
     directions = np.empty((len(blocks), *basis.shape[1:]))
     directions[:, :m] = basis[blocks, :m]
@@ -251,13 +253,13 @@ def _ritz(projected: np.ndarray, m: int, d: int) -> tuple[np.ndarray, ...]:
     values, vectors = np.linalg.eig(projected[:, :m, :m])
     top = np.abs(values).argmax(axis=1)
     rounding = _BACKWARD * m * np.finfo(np.float64).eps * np.linalg.norm(projected[:, :m, :m], axis=(1, 2))
-    residuals = _last(projected, m, d)[:, None] * np.abs(vectors[:, -1]) + rounding[:, None]
+    residuals = _last_lengths(projected, m, d)[:, None] * np.abs(vectors[:, -1]) + rounding[:, None]
     reaches = (np.abs(values) + REACH * residuals).max(axis=1)
     conditions = np.array([eigenvalue_condition(*block) for block in zip(vectors, top, strict=True)])
     return values[every, top], vectors[every, :, top], residuals[every, top], conditions, reaches
 
 
-def _last(projected: np.ndarray, m: int, d: int) -> np.ndarray:
+def _last_lengths(projected: np.ndarray, m: int, d: int) -> np.ndarray:
     """Return the lengths of what m steps leave, (n,); after d steps they are rounding."""
     return projected[:, m, m - 1] if m < d else np.zeros(len(projected))
 
@@ -267,7 +269,7 @@ def _outermost(projected: np.ndarray, basis: np.ndarray, tolerance: float) -> Bl
     m, d = basis.shape[1:]
     bounds = _radius_bounds(projected[:, :m, :m])
     least = spectral_radii(projected[[bounds.argmax()], :m, :m])[0]
-    able = _at_least(bounds + _MARGIN * _last(projected, m, d), least)
+    able = _at_least(bounds + _MARGIN * _last_lengths(projected, m, d), least)
     values, vectors, residuals, conditions, reaches = _ritz(projected[able], m, d)
     radii, errors = np.abs(values), residuals * conditions
     i = int(radii.argmax())

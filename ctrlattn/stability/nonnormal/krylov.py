@@ -150,7 +150,7 @@ def _may_be_settled(projected: np.ndarray, last: float, k: int, tolerance: float
 
 def _triplets(basis: np.ndarray, ahead: np.ndarray, back: np.ndarray, k: int) -> SingularTriplets:
     """Return the singular values of J on the span of the basis."""
-    left, s, turn = _decomposed(ahead, min(k, len(basis)))
+    left, s, turn = _decompose(ahead, min(k, len(basis)))
     right = turn @ basis
     # J'u = J'J v / sigma
     images = turn @ back / np.where(s > 0, s, 1.0)[:, None]
@@ -158,7 +158,7 @@ def _triplets(basis: np.ndarray, ahead: np.ndarray, back: np.ndarray, k: int) ->
     return SingularTriplets(s, right, left, errors, len(basis))
 
 
-def _decomposed(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _decompose(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (u, sigma, y) with sigma u = y' rows, the k largest, by the small product of the rows with themselves.
 
     That squares the condition. Where the least of them is too small for that, it is a decomposition of the rows.
@@ -324,7 +324,7 @@ def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> De
     probes = require_whole("probes", probes, least=2)
     v = _random(operator, probes, seed).T
     images = operator @ v - v
-    squares, products = (_squared(second - images) for second in (operator @ images, operator.T @ images))
+    squares, products = (_squared_lengths(second - images) for second in (operator @ images, operator.T @ images))
     if not products.any():
         return Departure(0.0, 0.0, probes)
 
@@ -337,7 +337,7 @@ def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> De
     return Departure(value(np.arange(probes) >= 0), error, probes)
 
 
-def _squared(columns: np.ndarray) -> np.ndarray:
+def _squared_lengths(columns: np.ndarray) -> np.ndarray:
     """Return the square of the length of each column."""
     return np.asarray(np.sum(columns**2, axis=0, dtype=np.float64))
 

@@ -187,18 +187,18 @@ def _outermost(a: np.ndarray, eps: float, continuous: bool) -> float:
         level = max(level, reached)
         if gained <= 1e-13 * max(abs(level), eps):
             return level
-        positions = _inside(a, eps, level, continuous)
+        positions = _midpoints_inside(a, eps, level, continuous)
     raise ArithmeticError(f"criss-cross has not settled within {_ROUNDS} rounds: the matrix is too ill-conditioned")
 
 
-def _inside(a: np.ndarray, eps: float, level: float, continuous: bool) -> list[float]:
+def _midpoints_inside(a: np.ndarray, eps: float, level: float, continuous: bool) -> list[float]:
     """Return the midpoints of the arcs (intervals) of this level that lie in the pseudospectrum."""
-    ends = crossings(a, level, eps, continuous, _far(a, level))
+    ends = crossings(a, level, eps, continuous, _far_angle(a, level))
     between = middles(ends, None if continuous else 2 * np.pi)
     return [float(p) for p in between if sigma_min(a, at(level, p, continuous)) < eps * (1 - 1e-12)]
 
 
-def _far(a: np.ndarray, level: float) -> float:
+def _far_angle(a: np.ndarray, level: float) -> float:
     """Return an angle at which the circle is far from the spectrum, and which is therefore not a crossing."""
     angles = (np.pi, 0.0, 0.5 * np.pi, 1.5 * np.pi, 0.7, 2.1, 3.7, 5.3)
     return max(angles, key=lambda t: sigma_min(a, level * np.exp(1j * t)))

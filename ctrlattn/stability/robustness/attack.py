@@ -60,14 +60,14 @@ def strongest_attack(responses: Responses, peak: ScaledPeak) -> Attack:
     (0.5, [-0.5])
     """
     best = _attack_at(responses, peak.frequency)
-    w = _between(peak.looked_at)
+    w = _frequencies_between(peak.looked_at)
     m = responses(w)
     sampled = _sampled_radii(m)
     order = np.argsort(-sampled)
     tight = best.size * peak.upper <= 1 + 1e-5 + _TIGHT
     starts = order[: 1 if tight else _CLIMBS]
     for i in starts[sampled[starts] > (1 + _TIGHT if tight else _STRONG) / best.size]:
-        best = min(best, _climbed(responses, float(w[i])), key=lambda attack: attack.size)
+        best = min(best, _climb(responses, float(w[i])), key=lambda attack: attack.size)
     return best
 
 
@@ -191,7 +191,7 @@ def _nearest_eigenvalue(a: np.ndarray, point: complex) -> float:
     return len(a) / size if 0 < size < math.inf else math.inf
 
 
-def _between(looked_at: np.ndarray) -> np.ndarray:
+def _frequencies_between(looked_at: np.ndarray) -> np.ndarray:
     """Return seeded frequencies between those of the sweep, at most 96."""
     w = distinct(looked_at)
     w = w[np.isfinite(w)]
@@ -208,7 +208,7 @@ def _attack_at(responses: Responses, w: float) -> Attack:
     return Attack(1 / rho, q / rho, w, float(way))
 
 
-def _climbed(responses: Responses, w: float) -> Attack:
+def _climb(responses: Responses, w: float) -> Attack:
     """Return the strongest attack near w, over the rotations and the frequency together."""
     from scipy.optimize import minimize
 

@@ -118,16 +118,16 @@ def _disk_margin(system: Any, skew: float, tol: float, continuous: bool) -> Disk
         s.a * scale / scale[:, None], s.b / scale[:, None], s.c * scale, s.d + (skew - 1) / 2 * np.eye(channels),
         s.continuous,
     )  # fmt: skip
-    upper, attack = _worst(weighted, poles, _coupled(loop), tol)
+    upper, attack = _worst_attack(weighted, poles, _coupled_groups(loop), tol)
     if upper <= NOTHING:
-        return _sized(math.inf, math.inf, skew, attack.frequency, np.full(channels, np.nan + 0j), math.nan)
+        return _margin_of(math.inf, math.inf, skew, attack.frequency, np.full(channels, np.nan + 0j), math.nan)
     if attack.size == math.inf:
-        return _sized(1 / upper, math.inf, skew, attack.frequency, np.full(channels, np.nan + 0j), math.nan)
+        return _margin_of(1 / upper, math.inf, skew, attack.frequency, np.full(channels, np.nan + 0j), math.nan)
     with np.errstate(divide="ignore", invalid="ignore"):  # a disk that reaches an infinite gain
         factors = (1 + (1 - skew) / 2 * attack.delta) / (1 - (1 + skew) / 2 * attack.delta)
     residual = pole_miss(loop, weighted, attack, factors)
     require_sound(weighted, 1 / upper, attack, residual)
-    return _sized(1 / upper, attack.size, skew, attack.frequency, factors, residual)
+    return _margin_of(1 / upper, attack.size, skew, attack.frequency, factors, residual)
 
 
 def loop_margins(system: Any) -> list[ChannelMargins]:
@@ -195,7 +195,7 @@ def disk_phase(margin: float, skew: float = 0.0) -> float:
     return math.degrees(math.acos(min(max(cosine, -1.0), 1.0)))
 
 
-def _sized(
+def _margin_of(
     margin: float, attained: float, skew: float, frequency: float, factors: np.ndarray, residual: float
 ) -> DiskMargin:
     gains, phase = disk_gains(margin, skew), disk_phase(margin, skew)
@@ -233,7 +233,7 @@ def _matrix_of(loop: Realization) -> np.ndarray:
     return np.vstack([np.hstack([loop.a, loop.b]), np.hstack([loop.c, loop.d])])
 
 
-def _coupled(loop: Realization) -> list[tuple[np.ndarray, np.ndarray]]:
+def _coupled_groups(loop: Realization) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (states, channels) of each group that feeds itself: mu of a block triangular system is that of a block."""
     n = len(loop.a)
     if n and loop.a.all() and loop.b.any(axis=0).all() and loop.c.any(axis=1).all():  # no graph is needed to see it
@@ -243,7 +243,7 @@ def _coupled(loop: Realization) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.flatnonzero(labels[:n] == k), np.flatnonzero(labels[n:] == k)) for k in np.unique(labels[n:])]
 
 
-def _worst(
+def _worst_attack(
     g: Realization, poles: np.ndarray, groups: list[tuple[np.ndarray, np.ndarray]], tol: float
 ) -> tuple[float, Attack]:
     """Return (upper bound of mu, strongest attack) over all groups; where an attack beats the bound, sweep again."""

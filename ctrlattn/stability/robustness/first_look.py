@@ -70,19 +70,23 @@ def first_look(g: Realization, tol: float, poles: np.ndarray) -> PeakGain | None
     for z in (1.0, -1.0):
         crossings, condition = level_sets.crossings_about(z, a, b, c, d, level, NEAR, SOUND)
         tests += condition <= SOUND
-        if _highest(sides, crossings) > level:
+        if _peak_between(sides, crossings) > level:
             return None
         if tests and n > BOTH:
             break
     if not tests:
         return None
-    if tests == 1 and n <= BOTH and _highest(sides, pencil_crossings(Realization(a, b, c, d, False), level)) > level:
+    if (
+        tests == 1
+        and n <= BOTH
+        and _peak_between(sides, pencil_crossings(Realization(a, b, c, d, False), level)) > level
+    ):
         return None
     quantity = "hinf_norm"
     return PeakGain(times_power(value, exponent, quantity), frequency, times_power(level, exponent, quantity), residual)
 
 
-def _highest(sides: Any, crossings: np.ndarray) -> float:
+def _peak_between(sides: Any, crossings: np.ndarray) -> float:
     """Return the largest sigma_max at the crossings and in the middle between them; infinite where it is no number."""
     from ctrlattn.kernels.boundary import climbed
 

@@ -70,10 +70,12 @@ def nu_gap(plant: Any, other: Any) -> float:
     root_sets = [winding, *turning, *(_roots(x) for x in (d, h, plus(product(n, h), [-x for x in product(m, d)])))]
     roots = np.concatenate([x for x in root_sets if x is not None])
     sphere = BoundaryTransfer(*p[:5]), BoundaryTransfer(*q[:5])
-    return _highest(sphere, np.concatenate([[0.0], start_grid(roots, continuous=False, finer=_FINER), [math.pi]]))
+    return _largest_distance(
+        sphere, np.concatenate([[0.0], start_grid(roots, continuous=False, finer=_FINER), [math.pi]])
+    )
 
 
-def _highest(sphere: tuple[BoundaryTransfer, BoundaryTransfer], w: np.ndarray) -> float:
+def _largest_distance(sphere: tuple[BoundaryTransfer, BoundaryTransfer], w: np.ndarray) -> float:
     """Return the largest distance, zoomed in at every peak of the grid that may be it."""
     distance = _distance(sphere, w)
     best = float(distance.max())

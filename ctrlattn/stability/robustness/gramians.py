@@ -73,7 +73,7 @@ def controllability_gramian(system: Any, *, continuous: bool = False) -> np.ndar
     [[1.333333333333]]
     """
     continuous = require_flag("continuous", continuous)
-    unit = _scaled(_dense(system, "controllability_gramian", continuous), "controllability_gramian")[0]
+    unit = _scale(_dense(system, "controllability_gramian", continuous), "controllability_gramian")[0]
     f = unit.states[:, None] * controllability_factor(unit.system)
     return _gramian(f, unit.into, "controllability_gramian")
 
@@ -90,7 +90,7 @@ def observability_gramian(system: Any, *, continuous: bool = False) -> np.ndarra
     [[1.0]]
     """
     continuous = require_flag("continuous", continuous)
-    unit = _scaled(_dense(system, "observability_gramian", continuous), "observability_gramian")[0]
+    unit = _scale(_dense(system, "observability_gramian", continuous), "observability_gramian")[0]
     f = controllability_factor(adjoint(unit.system)) / unit.states[:, None]
     return _gramian(f, unit.exponent - unit.into, "observability_gramian")
 
@@ -173,7 +173,7 @@ def balanced_truncation(system: Any, order: int | None = None, *, tol: float | N
         raise InputTypeError(f"balanced_truncation takes a python-control system, got {type(system).__name__}")
     tol = None if tol is None else _at_least_zero(tol)
     require_real_system(realization(system, "balanced_truncation"), "balanced_truncation")
-    unit, poles = _scaled(_dense(system, "balanced_truncation", False), "balanced_truncation")
+    unit, poles = _scale(_dense(system, "balanced_truncation", False), "balanced_truncation")
     (forward, backward), hankel = _balancing(unit.system, poles)
     r = _order(order, None if tol is None else _in_units(tol, unit.exponent), hankel)
     scale = 1 / np.sqrt(hankel[:r])
@@ -277,7 +277,7 @@ def _proven_values(g: Realization) -> tuple[Scaled, np.ndarray] | None:
 
 
 def _values(g: Realization) -> tuple[Scaled, np.ndarray]:
-    unit, poles = _scaled(g, "hankel_singular_values")
+    unit, poles = _scale(g, "hankel_singular_values")
     return unit, _balancing(unit.system, poles)[1]
 
 
@@ -336,7 +336,7 @@ def _dense(system: Any, quantity: str, continuous: bool) -> Realization:
     return g
 
 
-def _scaled(g: Realization, quantity: str) -> tuple[Scaled, np.ndarray]:
+def _scale(g: Realization, quantity: str) -> tuple[Scaled, np.ndarray]:
     """Return a stable system in good units, and its poles there."""
     stable, poles = g.stable_poles()
     if not stable:

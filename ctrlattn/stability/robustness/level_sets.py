@@ -112,7 +112,7 @@ def hamiltonian_crossings(g: Realization, level: float, worst: float = 1e10) -> 
     matrix[n:, :n], matrix[n:, n:] = -c.conj().T @ (c + d @ closing[:, :n]), -f.conj().T
     values = eigenvalues(matrix)
     near = np.abs(values.real) <= NEAR * np.abs(values) + 1e-9 * frobenius(a)
-    return _ascending(g, view.frequency(values[near].imag))
+    return _distinct_frequencies(g, view.frequency(values[near].imag))
 
 
 def pole_grid(g: Realization, poles: np.ndarray | None = None) -> np.ndarray:
@@ -175,7 +175,7 @@ class _View(NamedTuple):
 def _in_continuous_time(g: Realization, level: float) -> _View | None:
     """Return the first view in good condition, otherwise the best, if it has any digits."""
     best, condition = None, math.inf
-    views = (_itself, _reciprocal) if g.continuous else (_cayley_at_1, _cayley_at_minus_1, _cayley_at_i)
+    views = (_identity_view, _reciprocal) if g.continuous else (_cayley_at_1, _cayley_at_minus_1, _cayley_at_i)
     for view in views:
         try:
             with np.errstate(all="ignore"):  # what overflows has no finite condition, and is not taken
@@ -192,7 +192,7 @@ def _in_continuous_time(g: Realization, level: float) -> _View | None:
     return best if condition < 1e10 else None
 
 
-def _itself(g: Realization) -> _View:
+def _identity_view(g: Realization) -> _View:
     return _View(*g[:4], lambda w: w, 1.0)
 
 
@@ -252,9 +252,9 @@ def _on_boundary(g: Realization, top: np.ndarray, bottom: np.ndarray) -> np.ndar
         on_circle = 1e-9 * (size + np.abs(numerator) ** 2 / np.maximum(size, 1e-300))
         near = np.abs(numerator.real) <= NEAR * np.abs(numerator) + on_circle
         frequencies = 2 * np.arctan2(numerator[near].imag, size[near])
-    return _ascending(g, frequencies)
+    return _distinct_frequencies(g, frequencies)
 
 
-def _ascending(g: Realization, frequencies: np.ndarray) -> np.ndarray:
+def _distinct_frequencies(g: Realization, frequencies: np.ndarray) -> np.ndarray:
     """Return each frequency once, ascending; of a real system without signs."""
     return distinct(np.abs(frequencies) if g.real() else frequencies)

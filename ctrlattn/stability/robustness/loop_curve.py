@@ -69,10 +69,10 @@ def searched(curve: LoopCurve, *, finer: int = 1) -> Crossed:
     ends, inside, unit = points[:2], points[2 : 2 + inner], points[2 + inner :]
     real = ends + [x for x in inside if x[1].real < 0 and abs(x[1].imag) <= -_REAL * x[1].real]
     unit = [x for x in ends if abs(abs(x[1]) - 1) <= _UNIT] + unit
-    return Crossed(*_ascending(real), *_ascending(unit), closest, at)
+    return Crossed(*_sort_points(real), *_sort_points(unit), closest, at)
 
 
-def _ascending(points: list[tuple[float, complex]]) -> tuple[np.ndarray, np.ndarray]:
+def _sort_points(points: list[tuple[float, complex]]) -> tuple[np.ndarray, np.ndarray]:
     """Return the frequencies ascending, of several that are equal the first, and values there."""
     first: dict[float, complex] = {}
     for w, value in sorted(points, key=itemgetter(0)):
@@ -83,7 +83,7 @@ def _ascending(points: list[tuple[float, complex]]) -> tuple[np.ndarray, np.ndar
 def first_grid(curve: LoopCurve, finer: int = 1) -> np.ndarray:
     """Return where L is looked at first, ascending: about the poles, and beside what the pencils suggest."""
     loop = curve.loop
-    seeds = _suggested(loop) if 0 < len(loop.a) <= _PENCIL else np.zeros(0)
+    seeds = _crossing_seeds(loop) if 0 < len(loop.a) <= _PENCIL else np.zeros(0)
     if finer == 1:
         from ctrlattn.kernels import first_points as kernel
 
@@ -97,7 +97,7 @@ def first_grid(curve: LoopCurve, finer: int = 1) -> np.ndarray:
     return w[(w > 0) & (w < curve.end)]
 
 
-def _suggested(loop: Realization) -> np.ndarray:
+def _crossing_seeds(loop: Realization) -> np.ndarray:
     """Return what `real_axis_pencil` and the pencil of |L| = 1 suggest."""
     from ctrlattn.kernels import first_points as kernel
 

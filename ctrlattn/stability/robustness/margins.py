@@ -183,7 +183,7 @@ def crossings(system: Any) -> Crossings:
     curve = curves.loop_curve(loop, _closed_loop(system, loop, decide=False)[0])
     points = curves.searched(curve)
     gains, rotations = _gains(curve, points), _rotations(curve, points)
-    _required(curve, gains, rotations)
+    _require_return_differences(curve, gains, rotations)
     frequency, factor = np.array(gains, dtype=float).reshape(-1, 2).T.copy()
     listed = [(x.frequency, x.degrees, x.delay) for x in rotations]
     omega, rotation, delays = np.array(listed, dtype=float).reshape(-1, 3).T.copy()
@@ -216,7 +216,7 @@ def _require_judged(loop: Realization, quantity: str) -> None:
 
 def _closed_loop(system: Any, loop: Realization, *, decide: bool = True) -> tuple[np.ndarray, bool]:
     """Return (poles of 1 + L = 0, whether all are inside); one not well posed has those of L, and is not stable."""
-    closed = _closed(loop, 1.0)
+    closed = _closed_loop_matrix(loop, 1.0)
     if closed is None:
         return eigenvalues(loop.a), False
     if not isinstance(system, loaded("control", "TransferFunction")):
@@ -227,7 +227,7 @@ def _closed_loop(system: Any, loop: Realization, *, decide: bool = True) -> tupl
     return poles, bool(np.max(growth, initial=-1.0) < -_LAST_DIGITS)
 
 
-def _closed(loop: Realization, gain: complex) -> np.ndarray | None:
+def _closed_loop_matrix(loop: Realization, gain: complex) -> np.ndarray | None:
     """Return A - K b c/(1 + K d), the state matrix of the loop under K; None where it is not well posed."""
     direct = 1 + gain * loop.d[0, 0]
     return None if direct == 0 else loop.a - loop.b @ loop.c * (gain / direct)
@@ -250,7 +250,7 @@ def _of_loop(loop: Realization, poles: np.ndarray, stable: bool) -> Margins:
 
 def _margins(curve: LoopCurve, points: Crossed) -> Margins:
     gains, rotations = _gains(curve, points), _rotations(curve, points)
-    residual = _required(curve, gains, rotations)
+    residual = _require_return_differences(curve, gains, rotations)
     factor, crossover, reduction = _gain_margins(gains)
     phase, gain_crossover = min(
         ((abs(x.degrees), x.frequency) for x in rotations), default=(math.inf, math.nan), key=_size
@@ -281,13 +281,13 @@ def _without_noise(curve: LoopCurve, w: np.ndarray, value: np.ndarray) -> np.nda
     doubtful = np.isfinite(value) & ((size <= 1 / _FAR) | (size >= _FAR))
     if not doubtful.any():
         return value
-    plain = _plain(curve.loop, w[doubtful])
+    plain = _plain_values(curve.loop, w[doubtful])
     plain[~np.isfinite(plain)] = np.nan  # a pole
     accepted = _RESIDUAL * np.abs(plain)
     agrees = np.abs(value[doubtful] - plain) <= accepted
     if agrees.all():
         return value
-    neighbours = [_plain(g, w[doubtful]) for g in _moved(curve.loop)]
+    neighbours = [_plain_values(g, w[doubtful]) for g in _disturbed_loops(curve.loop)]
     with np.errstate(invalid="ignore"):
         steady = np.all([np.abs(m - plain) <= accepted for m in neighbours], axis=0) & (np.abs(plain.imag) <= accepted)
     settled = value.copy()
@@ -295,7 +295,7 @@ def _without_noise(curve: LoopCurve, w: np.ndarray, value: np.ndarray) -> np.nda
     return settled
 
 
-def _moved(g: Realization) -> Iterator[Realization]:
+def _disturbed_loops(g: Realization) -> Iterator[Realization]:
     """Return loops whose matrices differ from those of g in the last digit, at random."""
     rng = np.random.default_rng(0)
     eps = np.finfo(float).eps
@@ -335,24 +335,26 @@ def _rotations(curve: LoopCurve, points: Crossed) -> list[_Rotation]:
     return rotations
 
 
-def _off(curve: LoopCurve, factors: list[tuple[float, complex]]) -> list[float]:
+def _return_differences(curve: LoopCurve, factors: list[tuple[float, complex]]) -> list[float]:
     """Return |1 + K L| by one plain solve for each (frequency, K): a pole on the boundary makes it 0."""
-    response = _plain(curve.loop, np.array([w for w, _ in factors])).tolist()
+    response = _plain_values(curve.loop, np.array([w for w, _ in factors])).tolist()
     return_differences = [1 + k * x for (_, k), x in zip(factors, response, strict=True)]
     return [math.hypot(z.real, z.imag) if cmath.isfinite(z) else math.inf for z in return_differences]
 
 
-def _plain(g: Realization, w: np.ndarray) -> np.ndarray:
+def _plain_values(g: Realization, w: np.ndarray) -> np.ndarray:
     """Return L by one plain solve for each frequency; infinite at a pole."""
     from ctrlattn.kernels import loop as kernel
 
     return on_contiguous(kernel.plain_values, g[:4], np.ascontiguousarray(w, dtype=float), g.continuous)
 
 
-def _required(curve: LoopCurve, gains: list[tuple[float, float]], rotations: list[_Rotation]) -> float:
-    """Return the largest `_off`; raise ArithmeticError where one is no matter of rounding."""
+def _require_return_differences(
+    curve: LoopCurve, gains: list[tuple[float, float]], rotations: list[_Rotation]
+) -> float:
+    """Return the largest |1 + K L|; raise ArithmeticError where one is no matter of rounding."""
     factors = [(w, complex(factor)) for w, factor in gains] + [(x.frequency, x.turn) for x in rotations]
-    residual = max(_off(curve, factors), default=0.0)
+    residual = max(_return_differences(curve, factors), default=0.0)
     if residual > _RESIDUAL:
         raise ArithmeticError(
             f"margins: a scaled loop misses a pole on the boundary by {residual:.1g}, since rounding of its matrices "

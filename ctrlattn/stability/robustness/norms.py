@@ -207,14 +207,14 @@ def _closed_in(g: Realization, tol: float, poles: np.ndarray) -> PeakGain:
         if step == _NOISY:  # steps that rounding leads up end only at a level above rounding
             residual = _residual(g, frequency, value)
         level = value * (1 + 2 * max(tol, residual))
-        higher, where = _above(g, response, level, hamiltonian_crossings)
+        higher, where = _peak_above(g, response, level, hamiltonian_crossings)
         if higher <= level:
             residual = _residual(g, frequency, value)
             level = value * (1 + 2 * max(tol, residual))
             # In continuous time the condition says nothing of frequencies that lie many decades apart.
             if step == 0 and len(g.a) > BOTH and not g.continuous and is_well_conditioned(g, level):
                 return PeakGain(value, frequency, level, residual)
-            higher, where = _above(g, response, level, pencil_crossings)
+            higher, where = _peak_above(g, response, level, pencil_crossings)
         if higher <= level:
             return PeakGain(value, frequency, level, residual)
         value, frequency = higher, where
@@ -243,7 +243,7 @@ def _require_resolved(g: Realization, poles: np.ndarray) -> None:
         )
 
 
-def _above(g: Realization, response: BoundaryTransfer, level: float, crossings_of: Any) -> tuple[float, float]:
+def _peak_above(g: Realization, response: BoundaryTransfer, level: float, crossings_of: Any) -> tuple[float, float]:
     """Return the highest point at the crossings of the level and in the middle between them.
 
     A band about an end, w = 0, pi or infinity, has one edge: the ends are points of the grid.
@@ -251,7 +251,7 @@ def _above(g: Realization, response: BoundaryTransfer, level: float, crossings_o
     crossings = crossings_of(g, level)
     if crossings is None:
         return 0.0, 0.0
-    return _highest(g, response, np.concatenate([crossings, (crossings[1:] + crossings[:-1]) / 2]))
+    return _peak_at(g, response, np.concatenate([crossings, (crossings[1:] + crossings[:-1]) / 2]))
 
 
 def _residual(g: Realization, frequency: float, value: float) -> float:
@@ -282,7 +282,7 @@ def _residual(g: Realization, frequency: float, value: float) -> float:
     return residual
 
 
-def _highest(g: Realization, response: BoundaryTransfer, frequencies: np.ndarray) -> tuple[float, float]:
+def _peak_at(g: Realization, response: BoundaryTransfer, frequencies: np.ndarray) -> tuple[float, float]:
     if not len(frequencies):
         return 0.0, 0.0
     tried = np.abs(frequencies) if g.real() else frequencies

@@ -78,12 +78,12 @@ class PowerSums:
             if self._overflow and not ended:
                 raise ArithmeticError(LOST_DIGITS.format("a gramian is", np.inf))  # rounding lets the powers of A grow
             return f
-        f = _joined(np.zeros((len(b), 0), b.dtype), b)
+        f = _join(np.zeros((len(b), 0), b.dtype), b)
         for square in self._squares:
             step = square @ f
             if frobenius(step) <= _EPS**2 * frobenius(f):
                 return f
-            f = _joined(f, step)
+            f = _join(f, step)
         if self._overflow:
             raise ArithmeticError(LOST_DIGITS.format("a gramian is", np.inf))
         return f
@@ -160,7 +160,7 @@ def _tails(bounds: list[float]) -> np.ndarray:
     return np.array(tails[::-1])
 
 
-def _joined(f: np.ndarray, step: np.ndarray) -> np.ndarray:
+def _join(f: np.ndarray, step: np.ndarray) -> np.ndarray:
     """Return a factor of F F* + S S* of as many columns as rows at most; one that has as many is lower triangular."""
     n, columns = f.shape
     if columns + step.shape[1] < n:

@@ -103,7 +103,7 @@ class _Sweep:
         for piece in range(_PIECES):
             gap = self.tol / 2 * 2.0 ** (max(piece - _PATIENCE, 0) / _DOUBLING)
             level = self.value * (1 + gap)
-            uncovered = _without(uncovered, self._covered(log, level))
+            uncovered = _difference(uncovered, self._covered_intervals(log, level))
             if not uncovered:
                 return ScaledPeak(self.value, self.frequency, level, self.looked_at)
             a, b = max(uncovered, key=self._width)
@@ -142,7 +142,9 @@ class _Sweep:
         """Remember the local maximum between a and b, next to w."""
         top = -1.0
         for _ in range(_ROUNDS):
-            points = np.array([*(self._between(a, w, s) for s in _INNER), w, *(self._between(w, b, s) for s in _INNER)])
+            points = np.array(
+                [*(self._point_between(a, w, s) for s in _INNER), w, *(self._point_between(w, b, s) for s in _INNER)]
+            )
             values, _ = self._bounds(points, _SHARE * self.tol)
             at = int(np.argmax(values))
             gain, top = values[at] - top, max(top, float(values[at]))
@@ -150,9 +152,9 @@ class _Sweep:
             if gain <= 1e-3 * self.tol * top or not a < b:
                 break
 
-    def _covered(self, log: np.ndarray, level: float) -> list[tuple[float, float]]:
+    def _covered_intervals(self, log: np.ndarray, level: float) -> list[tuple[float, float]]:
         """Return the intervals in which sigma_max(D G D^-1) stays below the level."""
-        scaled = _scaled(self.g, log)
+        scaled = _scale(self.g, log)
         inside = [c for c in level_crossings(scaled, level) if self.ends[0] < c < self.ends[1]]
         knots = [self.ends[0], *inside, self.ends[1]]
         middles = np.array([self._middle(a, b) for a, b in itertools.pairwise(knots)])
@@ -188,16 +190,16 @@ class _Sweep:
         return b - a
 
     def _middle(self, a: float, b: float) -> float:
-        return self._between(a, b, 0.5)
+        return self._point_between(a, b, 0.5)
 
-    def _between(self, a: float, b: float, share: float) -> float:
+    def _point_between(self, a: float, b: float, share: float) -> float:
         """Return a point inside: by ratios where the ends have one sign and are far apart, else by differences."""
         if a == b:
             return a
         if a < 0 < b:
             return 0.0 if not (math.isfinite(a) and math.isfinite(b)) else a + share * (b - a)
         if a < 0:
-            return -self._between(-b, -a, 1 - share)
+            return -self._point_between(-b, -a, 1 - share)
         if b < 4 * a:
             return a + share * (b - a)
         low = a if a > 0 else min(b, self.unit) * 1e-2
@@ -216,12 +218,12 @@ def _typical_frequency(responses: Responses) -> float:
     return float(np.exp(np.mean(np.log(size[size > 0])))) if np.any(size > 0) else 1.0
 
 
-def _scaled(g: Realization, log: np.ndarray) -> Realization:
+def _scale(g: Realization, log: np.ndarray) -> Realization:
     d = np.exp(log)
     return g._replace(b=g.b / d, c=g.c * d[:, None], d=g.d * np.exp(log[:, None] - log[None, :]))
 
 
-def _without(intervals: list[tuple[float, float]], covered: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def _difference(intervals: list[tuple[float, float]], covered: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Return closed intervals minus closed intervals; single points that stay are dropped, by continuity."""
     for low, high in covered:
         intervals = [

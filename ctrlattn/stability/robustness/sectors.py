@@ -132,7 +132,7 @@ def circle_criterion(system: Any, low: float, high: float, *, continuous: bool =
         raise InputError(f"a sector needs finite low <= high, got [{low}, {high}]")
     g = square(realization(system, "circle_criterion", continuous=continuous), "circle_criterion")
     require_pencil(g, "circle_criterion")
-    shifted = _around(g, (low + high) / 2, "circle_criterion")
+    shifted = _shift_sector(g, (low + high) / 2, "circle_criterion")
     if not _is_stable(shifted):
         return CircleCriterion(False, math.inf, math.nan)
     peak = level_set_peak(shifted, 1e-9)
@@ -174,7 +174,7 @@ def sector_limit(system: Any, low: float = 0.0, *, continuous: bool = False) -> 
     low = float(require_number("low", low))
     g = square(realization(system, "sector_limit", continuous=continuous), "sector_limit")
     require_pencil(g, "sector_limit")
-    shifted = _around(g, low, "sector_limit")
+    shifted = _shift_sector(g, low, "sector_limit")
     if not _is_stable(shifted):
         return math.nan
     # On [low, low + k] the criterion says that I + k G/(1 + low G) is positive real.
@@ -332,7 +332,7 @@ def limit_cycles(system: Any, phi: Callable[[np.ndarray], np.ndarray], amplitude
     return cycles
 
 
-def _around(g: Realization, centre: float, quantity: str) -> Realization:
+def _shift_sector(g: Realization, centre: float, quantity: str) -> Realization:
     """Return G/(1 + c G)."""
     s = negative_feedback(g._replace(c=centre * g.c, d=centre * g.d), quantity)  # 1/(1 + c G)
     direct = s.d @ g.d

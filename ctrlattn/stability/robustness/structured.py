@@ -50,7 +50,7 @@ def scaled_norms(m: np.ndarray, accuracy: float = 1e-10) -> tuple[np.ndarray, np
     _, channels, _ = m.shape
     if channels == 1:
         return np.abs(m[:, 0, 0]), np.zeros((len(m), 1))
-    logs = _balanced(np.abs(m))
+    logs = _balance(np.abs(m))
     values = norms(m, logs)
     # |det| does not depend on D: for two channels sigma_max falls with the Frobenius norm, which balancing minimises.
     if channels > 2:
@@ -59,7 +59,7 @@ def scaled_norms(m: np.ndarray, accuracy: float = 1e-10) -> tuple[np.ndarray, np
             active = levels > values**2 * (1 + accuracy)
             if not np.any(active):
                 break
-            values[active], logs[active], levels[active] = _centred(
+            values[active], logs[active], levels[active] = _newton_step(
                 m[active], values[active], logs[active], levels[active]
             )
     return values, logs
@@ -192,7 +192,7 @@ def largest_radius(m: np.ndarray) -> tuple[float, np.ndarray]:
         starts = rotations(len(m), _STARTS)
         order = np.argsort(-radii(m, starts))[: _CLIMBS - 1]
         for start in (first, *starts[order]):
-            best = max(best, _climbed(m, start), key=lambda candidate: candidate[0])
+            best = max(best, _climb(m, start), key=lambda candidate: candidate[0])
             if best[0] >= upper * (1 - _TIGHT):
                 break
     rho, q = best
@@ -201,7 +201,7 @@ def largest_radius(m: np.ndarray) -> tuple[float, np.ndarray]:
     return rho, q * (rho / leading if rho > NOTHING else 1.0)
 
 
-def _balanced(size: np.ndarray) -> np.ndarray:
+def _balance(size: np.ndarray) -> np.ndarray:
     """Return log D of Osborne's balancing: rows and columns of D |M| D^-1 of equal length, the diagonal left out."""
     _, channels, _ = size.shape
     off = size * (1 - np.eye(channels))
@@ -218,7 +218,7 @@ def _balanced(size: np.ndarray) -> np.ndarray:
     return logs - logs.mean(axis=1, keepdims=True)
 
 
-def _centred(
+def _newton_step(
     m: np.ndarray, values: np.ndarray, logs: np.ndarray, levels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Take a Newton step on -log det(level I - N* N), N = D M D^-1, which is smooth and convex in log D.
@@ -252,7 +252,7 @@ def _centred(
     return values, logs, np.where(near, values**2 + _SHRINK * (levels - values**2), levels)
 
 
-def _climbed(m: np.ndarray, start: np.ndarray) -> tuple[float, np.ndarray]:
+def _climb(m: np.ndarray, start: np.ndarray) -> tuple[float, np.ndarray]:
     """Return a local maximum of rho(diag(q) M) near `start`, by its gradient."""
 
     from scipy.optimize import minimize

@@ -136,7 +136,7 @@ def test_a_pass_over_few_tokens_has_their_blocks(name, ids, kind):
     tokens = np.array([1, 3])
     network, blocks, (v, whole) = blocks_of(name, ids, kind)
     with attention(network.model, "sdpa"):
-        few = blocks._alone(tokens)
+        few = blocks._product_alone(tokens)
         # transformers computes rotations and norms in float32.
         assert_allclose(few(v[tokens]), whole[tokens], rtol=0, atol=1e-6 * np.abs(whole).max())
         assert_allclose(blocks.of_tokens(tokens)(v[tokens]), whole[tokens], rtol=0, atol=1e-6 * np.abs(whole).max())
@@ -153,7 +153,7 @@ def test_products_that_are_not_those_with_all_tokens_are_made_with_all(fault, mo
     monkeypatch.setattr(layer_functions, "_of_tokens", shift[fault])
     tokens = np.array([1, 4, 6])
     with attention(network.model, "sdpa"):
-        assert blocks._alone(tokens) is None
+        assert blocks._product_alone(tokens) is None
         assert_allclose(blocks.of_tokens(tokens)(v[tokens]), whole[tokens], rtol=1e-12)
 
 
@@ -164,7 +164,7 @@ def test_the_radius_is_that_of_steps_with_all_tokens(monkeypatch):
     few = [causal_radius(network, layer, IDS) for layer in range(2)]
     assert asked
     assert max(asked) <= len(IDS) / 2
-    monkeypatch.setattr(_Blocks, "_alone", lambda self, tokens: None)
+    monkeypatch.setattr(_Blocks, "_product_alone", lambda self, tokens: None)
     for layer, radius in enumerate(few):
         every = causal_radius(network, layer, IDS)
         assert_allclose(radius.radius, every.radius, rtol=1e-6)

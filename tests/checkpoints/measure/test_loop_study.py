@@ -54,9 +54,9 @@ def test_a_damaged_file_of_a_loss_is_measured_again(network, text, tmp_path, con
     """It was a traceback of whatever its bytes led to."""
     (tmp_path / "naive.json").write_bytes(content.encode("latin-1"))
     evaluation = evaluate(network(), text(2))
-    again = module._remembered(tmp_path, "naive", lambda: evaluation)
+    again = module._evaluation_of(tmp_path, "naive", lambda: evaluation)
     assert again is evaluation
-    stored = module._remembered(tmp_path, "naive", lambda: pytest.fail("measured again"))
+    stored = module._evaluation_of(tmp_path, "naive", lambda: pytest.fail("measured again"))
     assert (stored.loss, stored.tokens) == (evaluation.loss, evaluation.tokens)
 
 
@@ -64,10 +64,10 @@ def test_the_law_with_recall_is_stable_on_what_was_measured():
     from ctrlattn.stability import passes_stable
 
     for eigenvalues in ((3.3, -15.0, 2 + 4j, 2 - 4j), (0.5,), (1.2, 0.1), (-30.0, 1.0)):
-        law = module._recalled(reach(*eigenvalues))
+        law = module._law_with_recall(reach(*eigenvalues))
         assert passes_stable(law.controller, np.array(eigenvalues), law.recall).all()
         # Those that were not measured lie within a circle, on its left as well: the gain is small enough for them.
-        wide = module._recalled(reach(*eigenvalues, rest=2.0))
+        wide = module._law_with_recall(reach(*eigenvalues, rest=2.0))
         assert wide.controller.kp < 1 / (1 + wide.recall)
         inside = 2.0 * np.exp(1j * np.linspace(0.6, 2 * np.pi - 0.6, 99))
         assert passes_stable(wide.controller, inside[inside.real < 1.2], wide.recall).all()

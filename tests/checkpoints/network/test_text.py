@@ -324,15 +324,15 @@ def test_white_space_of_any_length_is_kept_inside_and_left_out_at_the_ends(tmp_p
     whole = runs[0] + "a" + runs[1] + "b c" + runs[2] + draw.choice(("", "d")) + runs[3]
     file = tmp_path / "text.txt"
     file.write_text(whole, encoding="utf-8", newline="")
-    assert "".join(module._stripped(file)) == whole.strip()
-    assert "".join(module._stripped(whole)) == whole.strip()
+    assert "".join(module._strip(file)) == whole.strip()
+    assert "".join(module._strip(whole)) == whole.strip()
 
 
 def test_a_long_run_of_white_space_is_not_held(tmp_path):
     file = tmp_path / "text.txt"
     file.write_text("a" + " " * (64 * module._CHUNK) + "b" + "\n" * (64 * module._CHUNK), encoding="utf-8")
-    assert sum(map(len, module._stripped(file))) == 64 * module._CHUNK + 2
-    assert max(map(len, module._stripped(file))) <= 3 * module._CHUNK
+    assert sum(map(len, module._strip(file))) == 64 * module._CHUNK + 2
+    assert max(map(len, module._strip(file))) <= 3 * module._CHUNK
 
 
 @pytest.mark.parametrize(("agree", "most"), [(False, 1.5), (True, 60)])

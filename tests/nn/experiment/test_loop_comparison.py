@@ -75,7 +75,7 @@ def test_a_plan_in_float32_is_that_of_before_and_one_in_float64_is_another(tmp_p
     assert "dtype" not in {**facts[0]["settings"], **facts[0]["settings_in_full"]}
     assert facts[2]["settings_in_full"]["dtype"] == "float64"
     each = [settings_of(one, "plain", 0) for one in plans]
-    names = [loop_comparison._short(settings) for settings in each]
+    names = [loop_comparison._short_digest(settings) for settings in each]
     assert names[0] == names[1] != names[2]
     folders = [tmp_path / "runs", tmp_path / "weights"]
     for folder in folders:

@@ -206,7 +206,7 @@ def test_a_polynomial_on_the_line_at_a_double_and_at_the_ends_is_exact():
         line = exact_gains._on_line(p)
         assert complex(np.polyval(line.re, t), np.polyval(line.im, t)) == pytest.approx(exact, rel=1e-14)
         _, bottom = t.as_integer_ratio()
-        re, im = exact_gains._at(Polynomial([1, 2, 3], [4, -1]), t)
+        re, im = exact_gains._value_at(Polynomial([1, 2, 3], [4, -1]), t)
         assert (re, im) == (bottom**4 * (t**2 + 2 * t + 3), bottom**4 * (4 * t - 1))
     big = Polynomial([10**40 + 1, 2, 3], [0, 10**40, -7])
     assert exact_gains._value(big, 1) == (10**40 + 6, 10**40 - 7)

@@ -101,12 +101,12 @@ def test_a_gap_that_is_none_is_seen_however_narrow(width):
         return np.where((x > -1) & (x < 1), 0.5, 2.0)[:, None, None]
 
     whole = [(-1.0, 1.0)]
-    assert intervals._confirmed(whole[0], whole, np.array([-1.0, 1.0]), matrix, 0.1)
+    assert intervals._is_confirmed(whole[0], whole, np.array([-1.0, 1.0]), matrix, 0.1)
     parted = [(-1.0, 0.3), (0.3 + width, 1.0)]
     cuts = np.array([-1.0, 0.3, 0.3 + width, 1.0])
-    assert not any(intervals._confirmed(part, parted, cuts, matrix, 0.1) for part in parted)
+    assert not any(intervals._is_confirmed(part, parted, cuts, matrix, 0.1) for part in parted)
     longer = [(-1.0, 1.0 + width)]
-    assert not intervals._confirmed(longer[0], longer, np.array([-1.0, 1.0 + width]), matrix, 0.1 * width)
+    assert not intervals._is_confirmed(longer[0], longer, np.array([-1.0, 1.0 + width]), matrix, 0.1 * width)
 
 
 @pytest.mark.parametrize("states", [1, 3])
@@ -152,7 +152,7 @@ def test_an_interval_is_asked_inside_and_just_outside(interval, cuts, expected):
         asked.append(x)
         return np.where((x > interval[0]) & (x < interval[1]), 0.5, 2.0)[:, None, None]
 
-    assert intervals._confirmed(interval, [interval], np.array(cuts), matrices, 0.1)
+    assert intervals._is_confirmed(interval, [interval], np.array(cuts), matrices, 0.1)
     np.testing.assert_allclose(asked[0], expected, rtol=1e-12, atol=1e-15)
 
 

@@ -368,16 +368,16 @@ def test_a_closed_form_is_checked_on_both_sides_of_both_ends():
         return np.array([0.1, abs(x - 2)])
 
     for quantity in ("stable_gains", "stable_recalls"):
-        assert pass_modes._checked([(1.0, 3.0)], poles, quantity) == [(1.0, 3.0)]
+        assert pass_modes._checked_intervals([(1.0, 3.0)], poles, quantity) == [(1.0, 3.0)]
         for wrong in ((0.9, 3.0), (1.1, 3.0), (1.0, 2.9), (1.0, 3.1), (3.0, 5.0)):
             with pytest.raises(ArithmeticError, match=rf"{quantity}: the closed form gives \({wrong[0]}, {wrong[1]}\)"):
-                pass_modes._checked([wrong], poles, quantity)
+                pass_modes._checked_intervals([wrong], poles, quantity)
     asked.clear()
-    pass_modes._checked([(1.0, 3.0)], poles, "stable_gains")
+    pass_modes._checked_intervals([(1.0, 3.0)], poles, "stable_gains")
     npt.assert_allclose(sorted(asked), [1 - 2e-6, 1 + 2e-6, 2.0, 3 - 2e-6, 3 + 2e-6], rtol=1e-12)
     for quantity, count in (("stable_gains", 5), ("stable_recalls", 4)):
         asked.clear()
-        pass_modes._checked(
+        pass_modes._checked_intervals(
             [(0.0, 3.0)], lambda x: (asked.append(x), np.array([0.5 if 0 < x < 3 else 1.5]))[1], quantity
         )
         assert len(asked) == count

@@ -189,7 +189,7 @@ def test_the_segment_that_is_stable_is_the_answer_and_two_of_them_are_none(monke
     for pattern in np.ndindex(2, 2, 2):
         for unsure in (False, True):
             answer = np.array([pattern], bool), np.array([[False, False, unsure]])
-            monkeypatch.setattr(pid_gains, "_decided", lambda gains, g, alpha, answer=answer: answer)
+            monkeypatch.setattr(pid_gains, "_stability_of", lambda gains, g, alpha, answer=answer: answer)
             low, high, sure = pid_intervals(gains, "ema", g)
             at = pattern.index(1) if 1 in pattern else None
             ends = [np.nan, np.nan] if at is None else cuts[at : at + 2]
@@ -200,13 +200,13 @@ def test_the_segment_that_is_stable_is_the_answer_and_two_of_them_are_none(monke
 def test_an_end_that_the_poles_contradict_is_not_sure(monkeypatch):
     gains = np.array([[0.5, 0.4, 0.1], [0.0, 0.0, 1.2]])  # the other has no stable mode, and no end to check
     assert pid_intervals(gains, "ema")[2].tolist() == [True, True]
-    decided = pid_gains._decided
+    decided = pid_gains._stability_of
     for wrong in range(4):
         sides = np.array([[True, True, False, False]] * 2)
         sides[:, wrong] ^= True
         with monkeypatch.context() as patch:
             patch.setattr(
-                pid_gains, "_decided",
+                pid_gains, "_stability_of",
                 lambda gains, g, alpha, s=sides: (s, ~s) if alpha.shape[1] == 4 else decided(gains, g, alpha),
             )  # fmt: skip
             assert pid_intervals(gains, "ema")[2].tolist() == [False, True]
@@ -239,6 +239,6 @@ def test_a_pole_is_outside_from_a_billionth_beyond_the_circle_on():
 def test_a_reflection_coefficient_within_a_millionth_of_the_circle_is_not_sure():
     """Under P alone it is the pole alpha - P itself; a segment without end is looked at and not stable."""
     alpha = 0.3 + np.array([[0.5, 1 - 1e-5, 1 - 1e-7, 1 + 1e-7, 1 + 1e-5, -1 + 1e-7, -1.5]])
-    stable, unsure = pid_gains._decided(np.array([[0.3, 0.0, 0.0]]), 0.3, alpha)
+    stable, unsure = pid_gains._stability_of(np.array([[0.3, 0.0, 0.0]]), 0.3, alpha)
     assert stable.tolist() == [[True, True, True, False, False, True, False]]
     assert unsure.tolist() == [[False, False, True, True, False, True, False]]

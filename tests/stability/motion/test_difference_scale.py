@@ -314,7 +314,7 @@ def test_rounding_turns_at_most_steps_and_at_more_than_six(turning, monotone, tu
     values = 100.0 + np.cumsum(np.concatenate([np.zeros(difference_scale._SAMPLES - len(rises)), rises]))
     given = iter(values)
     quotients = quotients_of([[1.0]])
-    quotients._both = lambda length: np.array([[next(given)], [0.0]])
+    quotients._quotients = lambda length: np.array([[next(given)], [0.0]])
     assert quotients._turns(1.0) == turns
 
 

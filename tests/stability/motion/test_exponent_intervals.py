@@ -14,9 +14,9 @@ from ctrlattn.stability.motion.exponent_intervals import (
     ExponentRun,
     Exponents,
     _annihilated,
-    _disturbed,
-    _judged,
-    _unsettled,
+    _drift,
+    _interval_by_disturbance,
+    _judge,
     _wide,
     known_within,
     opened,
@@ -36,7 +36,7 @@ def test_disturbed_frames_are_continued_to_no_disturbance_by_the_law_of_a_jordan
     """mu(delta) = 2 (1 + .01 delta^(1/m)): what the frame of 1 delta is off, and as much for the way to it from 100."""
     values = np.log([2.0])
     others = values + np.log1p(0.01 * np.array([[1.0], [100.0 ** (1 / block)]]))
-    low, high = _disturbed(values, others, block)
+    low, high = _interval_by_disturbance(values, others, block)
     assert_allclose([low[0], high[0]], values[0] + np.log1p([-0.02, 0.02]), rtol=1e-12)
 
 
@@ -92,7 +92,7 @@ def test_rates_that_fall_as_powers_of_the_steps_are_covered():
     # t^m beside lambda^t has the rate lambda + m/t: the mean over any part of the run is off by more than a little.
     for transient, steps in ((100, 10), (100, 200), (100, 5000), (0, 50)):
         rates = (5.0 / np.arange(1, transient + steps + 1))[:, None]
-        off = _unsettled(rates, transient)[0]
+        off = _drift(rates, transient)[0]
         mean = rates[transient:].mean()
         assert mean <= off <= 8 * mean
 
@@ -101,7 +101,7 @@ def test_scatter_is_covered_by_four_standard_errors():
     rng, missed = np.random.default_rng(0), 0
     for _ in range(200):
         rates = rng.standard_normal((500, 1))
-        off = _unsettled(rates, 100)[0]
+        off = _drift(rates, 100)[0]
         missed += abs(rates[100:].mean()) > off
         assert 4 * 0.6 / math.sqrt(400) < off < 16 / math.sqrt(400)
     assert missed == 0
@@ -111,12 +111,12 @@ def test_a_first_part_that_both_windows_leave_out_counts():
     # 1 in the first quarter, 0 later: four standard errors of 20 batches, 5 of them 1, and a mean off by a quarter.
     rates = np.repeat([1.0, 0.0, 0.0, 0.0], 100)[:, None]
     scatter = 4 * math.sqrt((5 * 0.75**2 + 15 * 0.25**2) / 19 / 20)
-    assert _unsettled(rates, 0)[0] == pytest.approx(scatter + 0.25)
+    assert _drift(rates, 0)[0] == pytest.approx(scatter + 0.25)
 
 
 def test_too_few_steps_leave_everything_open():
-    assert _unsettled(np.zeros((104, 1)), 100)[0] == math.inf
-    assert _unsettled(np.zeros((105, 1)), 90)[0] == 0.0
+    assert _drift(np.zeros((104, 1)), 100)[0] == math.inf
+    assert _drift(np.zeros((105, 1)), 90)[0] == 0.0
     assert np.isnan(exponent_intervals(lambda x: 0.5 * x, np.ones(1), 3, most=1).values).all()
 
 
@@ -125,20 +125,20 @@ def test_roots_of_the_disturbance_are_continued_to_none(block):
     # mu(delta) = mu_0 + a delta^(1/m), measured at 1 and at 100 delta, and at some rounding that is less than delta.
     mu, a, delta = 0.7, 3.0, 1e-9
     measured = [np.log([mu + a * (share * delta) ** (1 / block)]) for share in (0.3, 1.0, 100.0)]
-    low, high = _disturbed(measured[0], np.array(measured[1:]), block)
+    low, high = _interval_by_disturbance(measured[0], np.array(measured[1:]), block)
     assert low[0] <= math.log(mu) <= high[0]
     assert math.log(mu) - low[0] <= 6 * (measured[0][0] - math.log(mu)) + 1e-12
     # A larger block has a wider interval for the same measurements.
-    assert _disturbed(measured[0], np.array(measured[1:]), block + 3)[0][0] < low[0]
+    assert _interval_by_disturbance(measured[0], np.array(measured[1:]), block + 3)[0][0] < low[0]
 
 
 def test_a_disturbance_that_no_root_describes_counts_as_it_is():
-    low, high = _disturbed(np.zeros(1), np.log([[1.1], [1.1]]), 2)
+    low, high = _interval_by_disturbance(np.zeros(1), np.log([[1.1], [1.1]]), 2)
     assert (low[0], high[0]) == pytest.approx((math.log(0.9), math.log(1.1)))
 
 
 def test_a_lost_direction_has_the_bound_of_what_is_left_of_it():
-    low, high = _disturbed(np.array([-np.inf]), np.array([[-30.0], [-25.4]]), 2)
+    low, high = _interval_by_disturbance(np.array([-np.inf]), np.array([[-30.0], [-25.4]]), 2)
     assert (low[0], high[0]) == (-np.inf, -25.4)
     # One that disturbances do not move was lost at a single step.
     assert _annihilated(np.array([[-30.0, -3.0, -np.inf], [-25.4, -3.0, -np.inf]])).tolist() == [True, False, True]
@@ -161,10 +161,10 @@ def test_a_direction_lost_by_chance_is_open_and_one_that_dies_is_not():
 
 
 def test_an_exponent_is_given_up_to_a_tenth():
-    given = _judged(np.zeros(3), np.array([-0.099, -0.101, 0.0]), np.array([0.0, 0.0, 0.101]), np.zeros((4, 3)))
+    given = _judge(np.zeros(3), np.array([-0.099, -0.101, 0.0]), np.array([0.0, 0.0, 0.101]), np.zeros((4, 3)))
     assert np.isnan(given.values).tolist() == [False, True, True]
     lost = np.full(2, -np.inf)
-    assert np.isnan(_judged(lost, lost, np.log([0.009, 0.011]), np.zeros((4, 2))).values).tolist() == [False, True]
+    assert np.isnan(_judge(lost, lost, np.log([0.009, 0.011]), np.zeros((4, 2))).values).tolist() == [False, True]
     assert "2 of 3 Lyapunov exponents are open: number 2 lies between -0.101 and 0 after 4 steps" in given.why
 
 
@@ -243,14 +243,14 @@ def test_a_lost_direction_of_a_disturbed_frame_grows_as_the_disturbance():
 
 def test_every_frame_is_pushed_and_one_direction_of_unit_length_beside_them():
     run = halving(3, 2)
-    new, moved, probed = run._pushed()
+    new, moved, probed = run._push()
     assert_allclose(new, 0.5)
     for part, frame in zip(moved, run.frames, strict=True):
         assert_allclose(part, 0.5 * frame)
     assert_allclose(np.linalg.norm(probed, axis=0), [0.5, 0.0])
     # A difference over twice the step of x^3 is off by three times more: 4 d^2 v^3 in place of d^2 v^3.
     curved = ExponentRun(lambda x: x**3 + 1.0, np.array([2.0, -1.0]), 1)
-    *_, probed = curved._pushed()
+    *_, probed = curved._push()
     assert probed.shape == (2, 2)
     assert 0 < np.linalg.norm(probed[:, 1]) < 1e-8
 

@@ -239,7 +239,7 @@ def curve_of(**tests):
     curve = fixed_points._Curve(line, np.zeros(1), 1e-10, None)
     ends = iter([dict.fromkeys(tests, 1.0), tests])
     curve.tests = lambda p, ahead: next(ends)
-    curve._located = lambda kind, old, new, ahead, before: (old + new) / 2
+    curve._locate = lambda kind, old, new, ahead, before: (old + new) / 2
     curve._turns = lambda p: True
     return curve
 
@@ -291,7 +291,7 @@ def test_a_curve_in_closed_form():
 @pytest.mark.parametrize("direction", [8.0, -8.0])
 def test_a_step_is_halved_until_it_reduces_the_residual(direction):
     """f(x) = 0 has the residual |x|: from 1 the step -8 overshoots at 1, 1/2 and 1/4 and reduces it at 1/8."""
-    reached = fixed_points._damped(lambda x: 0 * x, np.ones(1), np.array([direction]), 1.0)
+    reached = fixed_points._damped_step(lambda x: 0 * x, np.ones(1), np.array([direction]), 1.0)
     assert_allclose(reached, 0.0 if direction < 0 else 1 + 8 * 0.5 ** (fixed_points._HALVINGS - 1))
 
 

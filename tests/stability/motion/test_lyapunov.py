@@ -240,7 +240,7 @@ def test_a_frame_is_turned_until_its_rates_stand_still():
     a = np.diag([2.0, 1.0, 0.5])
     frame = np.linalg.qr(np.array([[1.0, 0.3], [0.2, 1.0], [1.0, 1.0]]))[0]
     x = np.zeros(3)
-    turned = lyapunov._aligned(Tangent(x, lambda x, v: v @ a.T), lambda x: a @ x, x, frame)
+    turned = lyapunov._align(Tangent(x, lambda x, v: v @ a.T), lambda x: a @ x, x, frame)
     assert np.linalg.norm(turned[2]) < 1e-2 * np.linalg.norm(frame[2])
     assert abs(turned[1, 0]) < 1e-2
     assert_allclose(turned.T @ turned, np.eye(2), atol=1e-12)

@@ -224,7 +224,7 @@ def test_a_decomposition_is_that_of_the_rows_whatever_their_condition(least):
     u, v = np.linalg.qr(rng.standard_normal((9, 4)))[0], np.linalg.qr(rng.standard_normal((4, 4)))[0]
     expected = np.array([3.0, 2.0, least])
     rows = v[:, :3] * expected @ u[:, :3].T
-    left, sigma, turn = krylov._decomposed(rows, 3)
+    left, sigma, turn = krylov._decompose(rows, 3)
     assert_allclose(sigma, expected, rtol=1e-9, atol=1e-15)
     assert_allclose(turn @ rows, sigma[:, None] * left, atol=1e-12)
     assert_allclose(left @ left.T, np.eye(3), atol=1e-9)

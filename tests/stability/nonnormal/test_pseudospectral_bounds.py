@@ -227,7 +227,7 @@ def test_arcs_inside_the_pseudospectrum_are_those_whose_middle_is_nearer_than_ep
     """A normal matrix: |z - lambda| < eps on the circle or line; other arcs are left out."""
     values = np.array([0.5, -0.5, 0.1j])
     a, level, eps = np.diag(values), 0.45, 0.12
-    inside = np.sort(pseudospectral_bounds._inside(a, eps, level, continuous))
+    inside = np.sort(pseudospectral_bounds._midpoints_inside(a, eps, level, continuous))
     expected = [0.0] if continuous else [0.0, np.pi]
     assert_allclose(np.sort(np.mod(inside + 1e-9, 2 * np.pi)), expected, atol=1e-6)
 
@@ -235,7 +235,7 @@ def test_arcs_inside_the_pseudospectrum_are_those_whose_middle_is_nearer_than_ep
 def test_the_angle_that_is_no_crossing_is_the_farthest_from_the_spectrum():
     angles = (np.pi, 0.0, 0.5 * np.pi, 1.5 * np.pi, 0.7, 2.1, 3.7, 5.3)
     for angle in angles:
-        away = pseudospectral_bounds._far(np.diag([-0.9 * np.exp(1j * angle), -0.8 * np.exp(1j * angle)]), 1.0)
+        away = pseudospectral_bounds._far_angle(np.diag([-0.9 * np.exp(1j * angle), -0.8 * np.exp(1j * angle)]), 1.0)
         assert away == angle
 
 
@@ -279,7 +279,7 @@ def test_an_abscissa_of_zero_is_reached_to_the_share_of_eps(monkeypatch):
         "outward",
         lambda a, eps, position, continuous: len(rounds) * 1.0 + (rounds.append(1) or 0),
     )
-    monkeypatch.setattr(pseudospectral_bounds, "_inside", lambda *given: [0.0])
+    monkeypatch.setattr(pseudospectral_bounds, "_midpoints_inside", lambda *given: [0.0])
     rounds.clear()
     with pytest.raises(ArithmeticError, match="not settled within 100 rounds"):
         pseudospectral_radius(np.diag([0.5, 0.2]), 0.1)

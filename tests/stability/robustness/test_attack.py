@@ -10,8 +10,8 @@ from ctrlattn.stability.robustness import attack as module
 from ctrlattn.stability.robustness.attack import (
     Attack,
     _attack_at,
-    _between,
-    _climbed,
+    _climb,
+    _frequencies_between,
     _nearest_eigenvalue,
     _newton_distance,
     _sampled_radii,
@@ -102,13 +102,13 @@ def test_crowded_poles_are_seen_through_the_transfer_function():
 
 def test_looks_between_frequencies_are_one_to_an_interval_and_the_last_itself():
     w = np.array([0.5, 0.1, 3.0, 1.0, 1.0, np.inf])
-    between = _between(w)
+    between = _frequencies_between(w)
     ends = np.array([0.1, 0.5, 1.0, 3.0])
     assert np.all((ends[:-1] < between[:-1]) & (between[:-1] < ends[1:]))
     assert between[-1] == 3.0
-    assert _between(np.array([2.0])).tolist() == [2.0]
+    assert _frequencies_between(np.array([2.0])).tolist() == [2.0]
     many = np.linspace(0, 3, 500)
-    looks = _between(many)
+    looks = _frequencies_between(many)
     assert len(looks) == 97
     assert np.all(np.diff(looks) > 0)
     assert np.isin(looks, many).sum() == 1
@@ -132,7 +132,7 @@ def test_a_climb_ends_where_no_neighbour_is_stronger():
     responses = Responses(balanced(loop()))
     peak = scaled_peak(responses, 1e-8)
     start = _attack_at(responses, peak.frequency * 1.04)
-    climbed = _climbed(responses, peak.frequency * 1.04)
+    climbed = _climb(responses, peak.frequency * 1.04)
     assert start.size * peak.upper > 1 + 1e-6
     assert_allclose(climbed.size * peak.upper, 1.0, rtol=1e-6)
 
@@ -255,7 +255,7 @@ def test_a_response_of_zero_has_no_attack():
     attack = _attack_at(Responses(g), 0.0)
     assert attack.size == np.inf
     assert_allclose(attack.way, 0.5)
-    assert _climbed(Responses(g), 0.4).size == np.inf
+    assert _climb(Responses(g), 0.4).size == np.inf
 
 
 @every_case("continuous", [False, True])
@@ -308,6 +308,6 @@ def test_nothing_is_climbed_at_the_frequency_0(monkeypatch):
     """Steps are shares of the frequency."""
     responses = Responses(balanced(loop()))
     monkeypatch.setattr("scipy.optimize.minimize", lambda *given, **options: 1 / 0)
-    assert _climbed(responses, 0.0).size == _attack_at(responses, 0.0).size
+    assert _climb(responses, 0.0).size == _attack_at(responses, 0.0).size
     with pytest.raises(ZeroDivisionError):
-        _climbed(responses, 0.1)
+        _climb(responses, 0.1)

@@ -168,5 +168,5 @@ def test_a_peak_at_an_end_is_confirmed_by_the_pencil_and_one_map(end, monkeypatc
     assert (len(asked), peak.frequency) == (1, 0.0 if end > 0 else np.pi)
     assert peak.value == pytest.approx(abs((g.c @ np.linalg.solve(end * np.eye(3) - g.a, g.b)).item()))
     monkeypatch.setattr(room, "pencil_crossings", lambda *_: np.array([1.0]))
-    monkeypatch.setattr(room, "_highest", lambda sides, crossings: 2.0**99 if crossings.tolist() == [1.0] else 0.0)
+    monkeypatch.setattr(room, "_peak_between", lambda sides, crossings: 2.0**99 if crossings.tolist() == [1.0] else 0.0)
     assert first_look(g, 1e-9, poles) is None

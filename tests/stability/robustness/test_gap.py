@@ -139,7 +139,7 @@ def test_every_peak_of_the_grid_is_zoomed_in(monkeypatch, peaks, highest):
         return np.max([size * np.exp(-(((w - at) / width) ** 2)) for at, width, size in peaks], axis=0)
 
     monkeypatch.setattr(gap, "_distance", distance)
-    assert_allclose(gap._highest(None, np.linspace(0.0, np.pi, 181)), highest, rtol=1e-9)
+    assert_allclose(gap._largest_distance(None, np.linspace(0.0, np.pi, 181)), highest, rtol=1e-9)
 
 
 def test_a_static_gain_has_no_time_and_plants_are_exact():

@@ -152,7 +152,7 @@ def test_a_view_in_continuous_time_has_the_response_at_the_frequency_it_names(se
     """Centres z = 1, -1 and i; in continuous time the system itself and G(1/s)."""
     g = system(seed)
     if g.continuous:
-        views, centres = (level_sets._itself, level_sets._reciprocal), (0.0, np.inf)
+        views, centres = (level_sets._identity_view, level_sets._reciprocal), (0.0, np.inf)
     else:
         views = (level_sets._cayley_at_1, level_sets._cayley_at_minus_1, level_sets._cayley_at_i)
         centres = (0.0, np.pi, np.pi / 2)

@@ -125,10 +125,10 @@ def test_noise_ends_the_refinement():
 
 def test_frequencies_ascend_and_stand_once():
     points = [(3.0, 3j), (1.0, 1j), (1.0, 2j), (2.0, 4j), (0.0, 0j)]
-    w, values = loop_curve._ascending(points)
+    w, values = loop_curve._sort_points(points)
     assert w.tolist() == [0.0, 1.0, 2.0, 3.0]
     assert values.tolist() == [0j, 1j, 4j, 3j]
-    assert [part.tolist() for part in loop_curve._ascending([])] == [[], []]
+    assert [part.tolist() for part in loop_curve._sort_points([])] == [[], []]
 
 
 def test_continuous_time_is_in_units_of_the_geometric_mean_of_the_closed_poles():
@@ -147,12 +147,12 @@ def test_continuous_time_is_in_units_of_the_geometric_mean_of_the_closed_poles()
 def test_what_the_pencils_suggest_is_looked_at_and_beside_it(place, monkeypatch):
     """A seed in any interval of the grid, the first and the last too; none beyond its ends."""
     curve = curve_of(control.tf([0.3], [1, -0.5, 0.1], 1))
-    monkeypatch.setattr(loop_curve, "_suggested", lambda loop: np.zeros(0))
+    monkeypatch.setattr(loop_curve, "_crossing_seeds", lambda loop: np.zeros(0))
     whole = loop_curve.start_grid(curve.poles, continuous=False, finer=1)
     plain = first_grid(curve)
     assert np.all((plain > 0) & (plain < np.pi))
     seed = 0.5 * (whole[place[0]] + whole[place[1]])
-    monkeypatch.setattr(loop_curve, "_suggested", lambda loop: np.array([seed, whole[-1] + 1.0]))
+    monkeypatch.setattr(loop_curve, "_crossing_seeds", lambda loop: np.array([seed, whole[-1] + 1.0]))
     for share in (-1e-3, -1e-6, 0.0, 1e-6, 1e-3):
         near = seed * (1 + share)
         assert np.min(np.abs(first_grid(curve) - near)) < 1e-12 or not 0 < near < np.pi

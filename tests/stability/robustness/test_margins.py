@@ -413,8 +413,8 @@ def test_the_closed_loop_is_a_rank_one_change_and_none_where_it_is_not_well_pose
     for gain in (1.0, 0.3, 1j):
         # x' = A x + b u, u = -K y, y = c x + d u, solved as it stands.
         u = np.linalg.solve(np.array([[1 + gain * -0.5]]), -gain * c)
-        assert_allclose(margins_module._closed(loop, gain), a + b @ u, rtol=1e-12)
-    assert margins_module._closed(loop, 2.0) is None
+        assert_allclose(margins_module._closed_loop_matrix(loop, gain), a + b @ u, rtol=1e-12)
+    assert margins_module._closed_loop_matrix(loop, 2.0) is None
     assert not margins(control.ss(0.5, 1.0, 1.0, -1.0, 1)).stable
     assert not margins(control.tf([-1.0, 0.2], [1.0, 0.5], 1)).stable
 

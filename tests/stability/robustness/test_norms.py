@@ -372,11 +372,11 @@ def test_above_a_level_the_highest_crossing_or_middle_counts():
     g = realization(resonance, "test")
     response = BoundaryTransfer(*g[:4], g.continuous)
     crossings = np.array([0.1, 0.6, 1.0, 3.0])
-    value, where = norms._above(g, response, 1.0, lambda *_: crossings)
+    value, where = norms._peak_above(g, response, 1.0, lambda *_: crossings)
     assert where == 2.0
     assert_allclose(value, abs(1 / (0.1j * 2)), rtol=1e-12)
-    assert norms._above(g, response, 1.0, lambda *_: None) == (0.0, 0.0)
-    assert norms._above(g, response, 1.0, lambda *_: np.array([2.0]))[1] == 2.0
+    assert norms._peak_above(g, response, 1.0, lambda *_: None) == (0.0, 0.0)
+    assert norms._peak_above(g, response, 1.0, lambda *_: np.array([2.0]))[1] == 2.0
 
 
 @every_case("damping", [0.02, 0.1, 0.4])
@@ -557,17 +557,17 @@ def test_the_highest_of_frequencies_of_either_sign():
     """A real system has the same gain at -w, and the answer is w; a complex one has its own on each side."""
     real = realization(control.tf([1], [1, 0.2, 1]), "test")
     response = BoundaryTransfer(*real[:4], real.continuous)
-    value, where = norms._highest(real, response, np.array([-1.0, 0.3, 3.0]))
+    value, where = norms._peak_at(real, response, np.array([-1.0, 0.3, 3.0]))
     assert where == 1.0
     assert_allclose(value, 5.0, rtol=1e-12)
     one = realization(
         (np.array([[-0.1 - 1j]]), np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1))), "test", continuous=True
     )
     response = BoundaryTransfer(*one[:4], one.continuous)
-    value, where = norms._highest(one, response, np.array([-1.0, 1.0]))
+    value, where = norms._peak_at(one, response, np.array([-1.0, 1.0]))
     assert where == -1.0
     assert_allclose(value, 10.0, rtol=1e-12)
-    assert norms._highest(real, response, np.zeros(0)) == (0.0, 0.0)
+    assert norms._peak_at(real, response, np.zeros(0)) == (0.0, 0.0)
 
 
 def test_h2_of_direct_terms_and_several_channels():

@@ -115,7 +115,7 @@ def test_a_factor_of_many_columns_is_a_triangle():
         f, parts = np.zeros((5, 0), kind), []
         for columns in (2, 2, 3, 1, 5, 7):
             parts.append(rng.normal(size=(5, columns)) + (1j * rng.normal(size=(5, columns)) if kind is complex else 0))
-            f = power_sums._joined(f, parts[-1])
+            f = power_sums._join(f, parts[-1])
             whole = np.hstack(parts)
             assert f.shape[1] == min(whole.shape[1], 5)
             assert_allclose(f @ f.conj().T, whole @ whole.conj().T, atol=1e-12)

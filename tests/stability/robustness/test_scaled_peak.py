@@ -81,7 +81,7 @@ def test_the_infinite_frequency_and_a_system_that_is_zero():
 
 
 def test_a_sweep_that_does_not_end_says_so(monkeypatch):
-    monkeypatch.setattr(module._Sweep, "_covered", lambda self, log, level: [])
+    monkeypatch.setattr(module._Sweep, "_covered_intervals", lambda self, log, level: [])
     with pytest.raises(ArithmeticError, match="larger tol"):
         scaled_peak(Responses(sensitivity("wide", 2, 0)), 1e-6)
 
@@ -92,19 +92,19 @@ def test_a_share_of_an_interval_is_a_point_inside_it():
     ends = [-math.inf, -50.0, -3.0, -1e-9, 0.0, 1e-3, 1.0, 3.5, 1e4, math.inf]
     for i, a in enumerate(ends):
         for b in ends[i + 1 :]:
-            points = [sweep._between(a, b, share) for share in (0.1, 0.3, 0.5, 0.7, 0.9)]
+            points = [sweep._point_between(a, b, share) for share in (0.1, 0.3, 0.5, 0.7, 0.9)]
             if a < 0 < b and not (math.isfinite(a) and math.isfinite(b)):
                 assert points == [0.0] * 5
             else:
                 assert all(a < point < b for point in points), (a, b, points)
                 assert points == sorted(points)
-    assert sweep._between(-1.0, 3.0, 0.25) == 0.0
-    assert sweep._between(2.0, 4.0, 0.25) == 2.5
-    assert sweep._between(2.0, 7.9, 0.5) == 4.95  # by ratios from a factor of four on
-    assert_allclose([sweep._between(2.0, 8.0, 0.5), sweep._between(2.0, 9.0, 0.5)], [4.0, np.sqrt(18)])
-    assert_allclose(sweep._between(1.0, 16.0, 0.25), 2.0)
-    assert_allclose(sweep._between(-16.0, -1.0, 0.75), -2.0)
-    assert sweep._between(1.5, 1.5, 0.3) == 1.5
+    assert sweep._point_between(-1.0, 3.0, 0.25) == 0.0
+    assert sweep._point_between(2.0, 4.0, 0.25) == 2.5
+    assert sweep._point_between(2.0, 7.9, 0.5) == 4.95  # by ratios from a factor of four on
+    assert_allclose([sweep._point_between(2.0, 8.0, 0.5), sweep._point_between(2.0, 9.0, 0.5)], [4.0, np.sqrt(18)])
+    assert_allclose(sweep._point_between(1.0, 16.0, 0.25), 2.0)
+    assert_allclose(sweep._point_between(-16.0, -1.0, 0.75), -2.0)
+    assert sweep._point_between(1.5, 1.5, 0.3) == 1.5
 
 
 def test_the_best_of_several_exact_looks_is_remembered_and_rough_ones_are_not():
@@ -128,7 +128,7 @@ def test_a_scaled_system_has_the_scaled_response(seed):
     log, w = np.array([0.7, -1.1]), np.array([0.0, 0.4, 2.0])
     d = np.diag(np.exp(log))
     expected = d @ np.moveaxis(g.responses(w), -1, 0) @ np.linalg.inv(d)
-    assert_allclose(np.moveaxis(module._scaled(g, log).responses(w), -1, 0), expected, rtol=1e-12)
+    assert_allclose(np.moveaxis(module._scale(g, log).responses(w), -1, 0), expected, rtol=1e-12)
 
 
 @every_case("continuous", [False, True])
@@ -176,11 +176,11 @@ def test_an_interval_is_as_wide_as_its_arc_and_shares_go_by_ratios_of_frequencie
         [sweep._width(i) for i in ((0.0, math.inf), (0.0, 2.0), (2.0, math.inf))], [np.pi / 2, *[np.pi / 4] * 2]
     )
     assert_allclose(sweep._width((-2.0, 2.0)), np.pi / 2)
-    assert_allclose(sweep._between(8.0, math.inf, 0.5), 80.0)  # to 100 times the start, or the typical frequency
-    assert_allclose(sweep._between(0.02, math.inf, 0.5), 2.0)
-    assert_allclose(sweep._between(0.0, 50.0, 0.5), 1.0)  # from 1/100 of the end, or of the typical frequency
-    assert_allclose(sweep._between(0.0, 1.0, 0.75), 0.01**0.25)
-    assert_allclose(sweep._between(0.0, 50.0, 0.25), 0.01)
+    assert_allclose(sweep._point_between(8.0, math.inf, 0.5), 80.0)  # to 100 times the start, or the typical frequency
+    assert_allclose(sweep._point_between(0.02, math.inf, 0.5), 2.0)
+    assert_allclose(sweep._point_between(0.0, 50.0, 0.5), 1.0)  # from 1/100 of the end, or of the typical frequency
+    assert_allclose(sweep._point_between(0.0, 1.0, 0.75), 0.01**0.25)
+    assert_allclose(sweep._point_between(0.0, 50.0, 0.25), 0.01)
     assert sweep._middle(1.0, 3.0) == 2.0
 
 
@@ -278,7 +278,7 @@ def test_the_sweep_zooms_where_the_bound_is_above_the_level_and_only_there(monke
 
 
 def test_intervals_minus_what_is_covered():
-    without = module._without
+    without = module._difference
     assert without([(0.0, 3.0)], []) == [(0.0, 3.0)]
     assert without([(0.0, 3.0)], [(1.0, 2.0)]) == [(0.0, 1.0), (2.0, 3.0)]
     assert without([(0.0, 3.0)], [(-1.0, 1.0), (2.0, math.inf)]) == [(1.0, 2.0)]
@@ -297,13 +297,13 @@ def test_what_one_scaling_covers_is_where_its_norm_is_below_the_level():
     size = np.linalg.norm(responses, 2, axis=(1, 2))
     for share in (0.3, 0.6, 0.9):
         level = size.min() + share * (size.max() - size.min())
-        pieces = sweep._covered(log, level)
+        pieces = sweep._covered_intervals(log, level)
         covered = np.any([(a <= w) & (w <= b) for a, b in pieces], axis=0)
         clear = np.abs(size / level - 1) > 1e-2
         assert_array_equal(covered[clear], (size < level)[clear])
         assert all(left[1] < right[0] for left, right in itertools.pairwise(pieces))
-    assert sweep._covered(log, 1.1 * size.max()) == [(0.0, math.pi)]
-    assert sweep._covered(log, 0.9 * size.min()) == []
+    assert sweep._covered_intervals(log, 1.1 * size.max()) == [(0.0, math.pi)]
+    assert sweep._covered_intervals(log, 0.9 * size.min()) == []
 
 
 def test_the_upper_bound_is_above_the_value_by_half_the_tolerance_at_once_and_doubles_after_thirty_scalings(
@@ -313,13 +313,13 @@ def test_the_upper_bound_is_above_the_value_by_half_the_tolerance_at_once_and_do
     for tol in (1e-4, 1e-6):
         peak = scaled_peak(Responses(g), tol)
         assert_allclose(peak.upper / peak.value - 1, tol / 2, rtol=1e-5)
-    levels, covered = [], module._Sweep._covered
+    levels, covered = [], module._Sweep._covered_intervals
 
     def late(self, log, level):
         levels.append(level / self.value - 1)
         return covered(self, log, level) if len(levels) > 52 else []
 
-    monkeypatch.setattr(module._Sweep, "_covered", late)
+    monkeypatch.setattr(module._Sweep, "_covered_intervals", late)
     monkeypatch.setattr(module._Sweep, "_zoom", lambda self, a, w, b: None)
     scaled_peak(Responses(g), 1e-4)
     expected = 0.5e-4 * 2.0 ** (np.maximum(np.arange(len(levels)) - 30, 0) / 10)

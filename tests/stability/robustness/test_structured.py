@@ -114,7 +114,7 @@ def test_radii_of_many_matrices_are_those_of_their_eigenvalues(channels):
 @every_case("channels", [1, 2, 3, 5])
 def test_balanced_rows_and_columns_have_one_length(channels):
     size = np.abs(matrices(channels, 6)) * 10.0 ** np.random.default_rng(2).uniform(-2, 2, (6, channels, 1))
-    logs = structured._balanced(size)
+    logs = structured._balance(size)
     moved = np.exp(logs[:, :, None] - logs[:, None, :]) * size * (1 - np.eye(channels))
     assert_allclose(np.linalg.norm(moved, axis=2), np.linalg.norm(moved, axis=1), rtol=0.05, atol=1e-12)
     assert_allclose(logs.sum(axis=-1), 0, atol=1e-12)
@@ -135,7 +135,7 @@ def test_a_step_to_the_centre_is_newton_s_and_goes_down(channels):
     centre = minimize(potential, scaled_norm(m[0])[1][:-1], method="Nelder-Mead", options={"xatol": 1e-9}).x
     logs = scaled_norm(m[0])[1][None]
     for _ in range(6):
-        values, logs, levels = structured._centred(m, np.zeros(1), logs, level)
+        values, logs, levels = structured._newton_step(m, np.zeros(1), logs, level)
     assert_allclose((logs - logs.mean())[0, :-1], centre - 0.0, atol=1e-6)
     top = np.linalg.norm(similar(m, logs)[0], 2)
     assert_allclose(values, top, rtol=1e-9)
@@ -148,7 +148,7 @@ def test_a_climb_ends_where_no_phase_raises_the_radius(seed):
     rng = np.random.default_rng(seed)
     m = rng.normal(size=(4, 4)) + 1j * rng.normal(size=(4, 4))
     start = np.exp(2j * np.pi * rng.random(4))
-    radius, q = structured._climbed(m, start)
+    radius, q = structured._climb(m, start)
     assert radius >= np.abs(np.linalg.eigvals(start[:, None] * m)).max() * (1 - 1e-12)
     assert_allclose(np.abs(np.linalg.eigvals(q[:, None] * m)).max(), radius)
     turns = np.exp(1j * 1e-4 * rng.normal(size=(50, 4)))
@@ -203,13 +203,13 @@ def test_a_search_climbs_from_the_best_rotations_until_the_bounds_meet(monkeypat
         return climb  # fmt: skip
 
     monkeypatch.setattr(structured, "aligned", lambda m, logs: np.ones((1, 4), dtype=complex))
-    monkeypatch.setattr(structured, "_climbed", climbed(0.0))
+    monkeypatch.setattr(structured, "_climb", climbed(0.0))
     rho, q = largest_radius(m)
     assert_allclose(tried, [np.ones(4), *best])
     assert_allclose(rho, np.abs(np.linalg.eigvals(m)).max())  # no climb beats the first rotation
     # The best pair counts, with the common phase that makes rho itself an eigenvalue.
     tried.clear()
-    monkeypatch.setattr(structured, "_climbed", climbed(upper))
+    monkeypatch.setattr(structured, "_climb", climbed(upper))
     rho, q = largest_radius(m)
     assert (len(tried), rho) == (1, upper)
     values = np.linalg.eigvals(q[:, None] * m)
@@ -233,7 +233,7 @@ def test_a_step_is_cut_to_its_reach():
     m = matrices(3, 2, seed=9)
     far = np.array([[9.0, -3.0, -6.0], [0.1, -0.1, 0.0]])
     start = norms(m, far)
-    values, logs, _ = structured._centred(m, start, far, 2 * start**2)
+    values, logs, _ = structured._newton_step(m, start, far, 2 * start**2)
     assert np.abs(logs - far).max() <= structured._REACH * (1 + 1e-12)
     assert np.all(values <= start)
     assert_allclose(values, norms(m, logs))

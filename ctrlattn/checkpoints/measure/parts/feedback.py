@@ -20,7 +20,9 @@ def feedback(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
     ordinary = ordinary_tokens(measurement.state)
     layers = range(len(measurement.checkpoint.layers))
     epsilon = rounding_of(measurement.checkpoint)
-    rows = [[_of(*measurement.sublayer(kind, i), ordinary, epsilon) for kind in measurement.slots] for i in layers]
+    rows = [
+        [_feedback_of(*measurement.sublayer(kind, i), ordinary, epsilon) for kind in measurement.slots] for i in layers
+    ]
     present, gain, ratio, fits = (np.array([[each[place] for each in row] for row in rows]) for place in range(4))
     negative = np.where(present, np.mean(gain < 0, axis=-1), np.nan)
     per_token = ("layer", "sublayer", "token")
@@ -55,7 +57,7 @@ def feedback(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
     return variables, PassCount()
 
 
-def _of(
+def _feedback_of(
     x: np.ndarray, f: np.ndarray, ordinary: np.ndarray, epsilon: float
 ) -> tuple[bool, np.ndarray, np.ndarray, tuple[float, float]]:
     """Return, for one layer, (whether it has this sublayer, the sublayer's gain and size on each token, the fit)."""

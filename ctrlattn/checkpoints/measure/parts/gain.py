@@ -67,10 +67,10 @@ def gain(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
         ),
     )
     products = effort.probes + steps - (measurement.spared - spared)
-    return commented(variables, _unsettled(triplets)), PassCount(recorded, jvp=products, vjp=steps + recorded)
+    return commented(variables, _unsettled_sentences(triplets)), PassCount(recorded, jvp=products, vjp=steps + recorded)
 
 
-def _unsettled(triplets: "Sequence[SingularTriplets]") -> list[str]:
+def _unsettled_sentences(triplets: "Sequence[SingularTriplets]") -> list[str]:
     """Write a sentence for each layer whose singular values are not settled: one of them may have been passed over."""
     sentences = []
     for i, t in enumerate(triplets):

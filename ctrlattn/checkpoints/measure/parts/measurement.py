@@ -170,7 +170,7 @@ class Measurement:
         """
         if layer not in self._recordings:
             recorded = recorded_jacobian(*self.functions[layer])
-            operator = remembering(recorded, self.effort.probes, lambda: self._spared.append(layer))
+            operator = remembering(recorded, self.effort.probes, lambda: self._spared_products.append(layer))
             self._visits.append(layer)
             size = self._size_of_recording(layer)
             if sum(bytes_of_one for _, bytes_of_one in self._recordings.values()) + size > _ROOM:
@@ -214,13 +214,13 @@ class Measurement:
         return len(self._visits) / len(self.functions)
 
     @cached_property
-    def _spared(self) -> list[int]:
+    def _spared_products(self) -> list[int]:
         return []
 
     @property
     def spared(self) -> float:
         """How many products J v were not made since an estimate before had made them, in passes through all layers."""
-        return len(self._spared) / len(self.functions)
+        return len(self._spared_products) / len(self.functions)
 
     def _size_of_recording(self, layer: int) -> float:
         """Estimate the bytes: eight times what all linear maps of the layer give, and the attention matrices."""

@@ -40,7 +40,7 @@ def _sublayers(profile: "xr.Dataset") -> Section:
             "The gain of a sublayer F on a token x of the stream is ⟨F(x), x⟩ / ⟨x, x⟩: below zero it takes away from "
             "the state what is there (negative feedback), above zero it adds.",
             *(_sign(profile, kind) for kind in kinds),
-            _predicted(profile),
+            _prediction_sentence(profile),
         ),
         pictures=(
             Picture("feedback", "Gain of the feedback of every sublayer, with its spread over the tokens",
@@ -85,19 +85,19 @@ def _name(kind: str) -> str:
     return _NAMES.get(kind, f"The {kind}")
 
 
-def _within(kind: str) -> str:
+def _kind_word(kind: str) -> str:
     return {"attention": "attention", "mlp": "the MLP"}.get(kind, f"the {kind}")
 
 
-def _predicted(profile: "xr.Dataset") -> str:
+def _prediction_sentence(profile: "xr.Dataset") -> str:
     share = profile["predicted_share"].to_numpy()
     layer, place = largest(share)
     kinds = [str(kind) for kind in profile["sublayer"].to_numpy()]
     massive = int(profile["left_out"])
     without = f" (without {count(massive, 'token')} of massive norm)" if massive else ""
-    medians = [f"{percent(float(np.nanmedian(share[:, i])))} for {_within(kind)}" for i, kind in enumerate(kinds)]
+    medians = [f"{percent(float(np.nanmedian(share[:, i])))} for {_kind_word(kind)}" for i, kind in enumerate(kinds)]
     return (
-        f"As a predictor of the state, up to one gain for all features{without}, {_within(kinds[place])} of layer "
+        f"As a predictor of the state, up to one gain for all features{without}, {_kind_word(kinds[place])} of layer "
         f"{layer} explains most: {percent(share[layer, place])} of the variance; the median over the layers is "
         f"{listed(medians)}."
     )

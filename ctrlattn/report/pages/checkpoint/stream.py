@@ -39,7 +39,7 @@ def _diversity(profile: "xr.Dataset") -> Section:
     top, turn = int(cosine.argmax()), profile["layer_cosine"].to_numpy()
     return Section(
         key="diversity",
-        title=f"The tokens end {_compared(float(cosine[-1] - cosine[0]))} alike than they began",
+        title=f"The tokens end {_comparative(float(cosine[-1] - cosine[0]))} alike than they began",
         sentences=(
             f"Different tokens (the massive ones left out) have a mean cosine of {number(cosine[0])} at the embedding, "
             f"at most {number(cosine[top])} at depth {top}, and {number(cosine[-1])} at the end. The effective rank of "
@@ -57,10 +57,10 @@ def _diversity(profile: "xr.Dataset") -> Section:
     )  # fmt: skip
 
 
-def _compared(rise: float) -> str:
+def _comparative(rise: float) -> str:
     """Say more, less or no more, by the change of the mean cosine as it is shown.
 
-    >>> _compared(0.2), _compared(-0.2), _compared(0.001)
+    >>> _comparative(0.2), _comparative(-0.2), _comparative(0.001)
     ('more', 'less', 'no more')
     """
     return "no more" if abs(rise) < 0.005 else "more" if rise > 0 else "less"

@@ -17,12 +17,12 @@ def sections(material: Material) -> list[Section]:
     """Judge each loop; the first screen of the page shows the verdicts, so that they have no section of their own."""
     verdicts = {}
     for name, loop in material.loops.items():
-        verdict, state = _of(loop, material)
+        verdict, state = _verdict_on(loop, material)
         verdicts[name] = {"verdict": verdict, "state": state, "mean_cosine_at_the_end": _final_cosine(name, material)}
     return [Section("comparison", "", (), numbers=verdicts)]
 
 
-def _of(loop: Loop, material: Material) -> tuple[str, str]:
+def _verdict_on(loop: Loop, material: Material) -> tuple[str, str]:
     reason = why_not_linear(loop)
     if reason is not None:
         return f"no linear verdict: {reason}", "warn"

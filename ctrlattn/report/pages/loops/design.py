@@ -36,9 +36,9 @@ def sections(material: Material) -> list[Section]:
     few = upper_half(outermost_modes(spectrum, MODES, MODES // 2))
     loops = {law: presets.get(name) for law, name in LAWS.items()}
     regions = {law: gain_region(loop, ("kp", "ki"), few, FIRST) for law, loop in loops.items()}
-    confirmed = {law: _confirmed(loops[law], regions[law], spectrum) for law in loops}
+    confirmed = {law: _share_of_draws(loops[law], regions[law], spectrum) for law in loops}
     settling = float(max(material.layers, 20))
-    designs = {law: _designed(loop, few, spectrum, settling) for law, loop in loops.items()}
+    designs = {law: _design_or_reason(loop, few, spectrum, settling) for law, loop in loops.items()}
     published = {name: performance(presets.get(name), spectrum) for name in presets.PUBLISHED}
     disks = {
         name: disk_margin(loop_transfer(loop, material.average_mode)) for name, loop in material.controlled.items()
@@ -82,16 +82,16 @@ def _factors(material: Material) -> dict[str, dict[str, Interval | None]]:
     }
 
 
-def _confirmed(loop: Loop, region: Sequence[Sequence[Interval]], spectrum: np.ndarray) -> float:
+def _share_of_draws(loop: Loop, region: Sequence[Sequence[Interval]], spectrum: np.ndarray) -> float:
     """Draw gains from the region; return the share that leaves every mode stable, not only those of the region."""
     rng = np.random.default_rng(0)
-    slices = [i for i, intervals in enumerate(region) if _clipped(intervals)]
+    slices = [i for i, intervals in enumerate(region) if _clip(intervals)]
     if not slices:
         return float("nan")
     good, alpha = 0, open_loop_pole(loop, np.unique(spectrum))
     for _ in range(DRAWS):
         i = int(rng.choice(slices))
-        intervals = _clipped(region[i])
+        intervals = _clip(region[i])
         low, high = intervals[int(rng.integers(len(intervals)))]
         law = _with_gains(loop, float(FIRST[i]), float(rng.uniform(low, high)))
         good += bool(np.max(reflection(mode_polynomial(*law.fraction(), alpha))) < 1)
@@ -104,7 +104,7 @@ def _with_gains(loop: Loop, kp: float, ki: float) -> PID:
     return PID(kp, ki, pid.kd, form=pid.form, ema=pid.ema)
 
 
-def _clipped(intervals: Sequence[Interval]) -> list[Interval]:
+def _clip(intervals: Sequence[Interval]) -> list[Interval]:
     """Return the parts of the intervals that lie in the frame of the picture."""
     clipped = [(max(low, SECOND[0]), min(high, SECOND[1])) for low, high in intervals]
     return [(low, high) for low, high in clipped if low < high]
@@ -112,11 +112,11 @@ def _clipped(intervals: Sequence[Interval]) -> list[Interval]:
 
 def _area(region: Sequence[Sequence[Interval]]) -> float:
     """Return the area of a region inside the frame of the picture."""
-    widths = [sum(high - low for low, high in _clipped(intervals)) for intervals in region]
+    widths = [sum(high - low for low, high in _clip(intervals)) for intervals in region]
     return float(np.sum(widths) * (FIRST[1] - FIRST[0]))
 
 
-def _designed(loop: Loop, few: np.ndarray, spectrum: np.ndarray, settling: float) -> Any:
+def _design_or_reason(loop: Loop, few: np.ndarray, spectrum: np.ndarray, settling: float) -> Any:
     """Return (Design, Performance on all modes), or the reason in words why there is no design."""
     pid = loop.controller
     assert isinstance(pid, PID)

@@ -18,7 +18,7 @@ def equation(loop: Loop) -> str:
     """
     terms = [(loop.skip, "x"), (loop.feedback, "y"), *_control(loop.controller)]
     words = [_term(gain, letter) for gain, letter in terms if is_vector(gain) or gain != 0]
-    total = _joined(words) or "0"
+    total = _join(words) or "0"
     if loop.normalizer is not None and not loop.normalize_input:
         total = f"N({total})"
     read = ", y from N(x)" if loop.normalizer is not None and loop.normalize_input else ""
@@ -40,7 +40,7 @@ def _term(gain: Any, letter: str) -> str:
     return ("−" if gain < 0 else "") + (letter if size == 1 else f"{size:g} {letter}")
 
 
-def _joined(words: list[str]) -> str:
+def _join(words: list[str]) -> str:
     return " ".join(
         word if i == 0 else f"− {word[1:]}" if word.startswith("−") else f"+ {word}" for i, word in enumerate(words)
     )

@@ -13,11 +13,11 @@ from ctrlattn.report.words import count, listed, number, percent
 
 def front(material: Material, numbers: Mapping[str, Any]) -> Front:
     """Word the first screen; every number in it is one of `numbers`, which summary.json holds."""
-    answers = (_acts(material, numbers), _stable(material, numbers), _would(material, numbers))
+    answers = (_feedback_sentence(material, numbers), _stable(material, numbers), _design_sentence(material, numbers))
     return Front(answers, _laws(material, numbers))
 
 
-def _acts(material: Material, numbers: Mapping[str, Any]) -> str:
+def _feedback_sentence(material: Material, numbers: Mapping[str, Any]) -> str:
     kinds = numbers["feedback"]
     measured = {name: kinds[name]["attention"]["median"] for name in kinds if "attention" in kinds[name]}
     parts = [
@@ -63,7 +63,7 @@ def _stable(material: Material, numbers: Mapping[str, Any]) -> str:
     )
 
 
-def _would(material: Material, numbers: Mapping[str, Any]) -> str:
+def _design_sentence(material: Material, numbers: Mapping[str, Any]) -> str:
     factors: Mapping[str, Mapping[str, Any]] = numbers["design"]["stable_factors"]
     sentences = []
     if factors:

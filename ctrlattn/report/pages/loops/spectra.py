@@ -19,7 +19,9 @@ CAVEAT = (
 def sections(material: Material) -> list[Section]:
     """Return the section on where real modes lie, and on the share that each controller leaves unstable."""
     if not material.linear:
-        return [Section("spectra", "None of the loops compared has modes: none is linear", (_where(material),))]
+        return [
+            Section("spectra", "None of the loops compared has modes: none is linear", (_spectrum_sentence(material),))
+        ]
     shares = {
         name: {network: float(unstable_share(loop, modes)) for network, modes in material.spectra.items()}
         for name, loop in material.linear.items()
@@ -36,7 +38,7 @@ def sections(material: Material) -> list[Section]:
         Section(
             key="spectra",
             title=_title(shares),
-            sentences=(_where(material),),
+            sentences=(_spectrum_sentence(material),),
             pictures=(picture,),
             caveat=CAVEAT,
             tables=(_table(material, shares),),
@@ -58,7 +60,7 @@ def _title(shares: dict[str, dict[str, float]]) -> str:
     return f"{stable} of {count(len(shares), 'law')} {'leaves' if stable == 1 else 'leave'} no recorded mode unstable"
 
 
-def _where(material: Material) -> str:
+def _spectrum_sentence(material: Material) -> str:
     parts = []
     for name, modes in material.spectra.items():
         kind = (
