@@ -62,9 +62,9 @@ def require_disk(size: float, folder: str | os.PathLike[str], subject: str) -> N
     ctrlattn.InputError: --out .: this does not fit on the disk of .: it takes 1e+11 GB, ... GB are available
     """
     place = Path(folder).absolute()
-    there = next(parent for parent in (place, *place.parents) if parent.exists())
+    existing = next(parent for parent in (place, *place.parents) if parent.exists())
     with suppress(OSError):
-        free = shutil.disk_usage(there).free
+        free = shutil.disk_usage(existing).free
         if not size <= free:
             request, room = (f"{min(bytes_, _MOST) / _GB:.3g} GB" for bytes_ in (size, free))
             raise InputError(

@@ -56,5 +56,5 @@ def drawn(loop: Any) -> str:
         predictor=(f"{short(loop.normalizer)} ──► " if loop.normalize_input else "") + short(loop.predictor),
         feedback=short(loop.feedback),
     )
-    held = ", token 0 is held" if loop.hold_first else ""
-    return f"Loop, {loop.order} order{held}\n{picture(names)}"
+    hold_words = ", token 0 is held" if loop.hold_first else ""
+    return f"Loop, {loop.order} order{hold_words}\n{picture(names)}"

@@ -252,11 +252,11 @@ def require_output(path: str | os.PathLike[str]) -> None:
     for place in (folder, *folder.absolute().parents):
         if place.is_symlink() and not place.exists():
             raise InputError(f"cannot write to the output directory {folder}: the link {place} leads nowhere")
-    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not there.is_dir():
-        raise InputError(f"cannot write to the output directory {folder}: {there} is no directory")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write to the output directory {folder}: no permission to write in {there}")
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise InputError(f"cannot write to the output directory {folder}: {existing} is no directory")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write to the output directory {folder}: no permission to write in {existing}")
 
 
 def visible(folder: Path, pattern: str = "*", *, deep: bool = False) -> list[Path]:

@@ -134,11 +134,11 @@ class FilesDigest:
 
     def _work(self) -> None:
         try:
-            whole = of_files(self._paths, stop=self._ended)
+            digest_of_all = of_files(self._paths, stop=self._ended)
         except OSError as error:
             self._error = error
         else:  # that of a part of the files is none
-            self._digest = "" if self._ended.is_set() else whole
+            self._digest = "" if self._ended.is_set() else digest_of_all
 
     def _read_states(self) -> list[tuple[int, ...]]:
         facts = [path.stat() for path in self._paths]

@@ -38,8 +38,8 @@ def on_first_use(
     def get(name: str) -> Any:
         if name in home:
             module = home[name]
-            whole = module if module.startswith("ctrlattn.") else f"{room}.{module}"
-            return getattr(import_module(whole), name)
+            full_name = module if module.startswith("ctrlattn.") else f"{room}.{module}"
+            return getattr(import_module(full_name), name)
         raise AttributeError(f"module {room!r} has no attribute {name!r}")
 
     return names, get, lambda: names

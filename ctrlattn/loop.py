@@ -208,8 +208,8 @@ class Loop(Value):
             token = x[..., i : i + 1, :]
             # The prefix as this pass has left it, and the token itself as the last pass left it.
             y = _like_input("predictor", self._predict_last(self.seen(xp.concatenate([*updated, token], -2))), token)
-            held = self.hold_first and i == 0
-            updated.append(token if held else self.compare(token, y, None if u is None else u[..., i : i + 1, :]))
+            is_held = self.hold_first and i == 0
+            updated.append(token if is_held else self.compare(token, y, None if u is None else u[..., i : i + 1, :]))
             predicted.append(y)
         return xp.concatenate(updated, -2), xp.concatenate(predicted, -2)
 

@@ -294,18 +294,18 @@ def _fix_attribute(item: Any, key: str, text: bytes) -> None:
         item.attrs[key] = h5py.Empty("S1")
 
 
-def _dataset_of(read: "xr.Dataset") -> "xr.Dataset":
+def _dataset_of(file_dataset: "xr.Dataset") -> "xr.Dataset":
     """Return the Dataset that `save` was given, from what stands in the file."""
     import xarray as xr
 
-    attrs = _unmark(read.attrs)
+    attrs = _unmark(file_dataset.attrs)
     if attrs.get("Conventions") == CONVENTIONS:
         del attrs["Conventions"]
     attrs.pop(_SAVED, None)
     variables: dict[Hashable, xr.Variable] = {}
     coordinates: set[Hashable] = set()
     pairs: dict[str, dict[str, xr.Variable]] = {}
-    for name, variable in read.variables.items():
+    for name, variable in file_dataset.variables.items():
         marks, belongs = _unmark(variable.attrs), name
         if _TEXT_OF in marks:
             attrs[str(marks[_TEXT_OF])] = str(variable.to_numpy())
@@ -316,7 +316,7 @@ def _dataset_of(read: "xr.Dataset") -> "xr.Dataset":
         half = marks.pop(_HALF, None) is not None
         values = variable.to_numpy().astype(np.float16) if half else variable.data
         variables[belongs] = xr.Variable(variable.dims, values, marks, variable.encoding)
-        if name in read.coords:
+        if name in file_dataset.coords:
             coordinates.add(belongs)
     variables |= {name: _complex_variable(name, parts) for name, parts in pairs.items()}
     return xr.Dataset(variables, attrs=attrs).set_coords(coordinates)
@@ -338,11 +338,11 @@ def _complex_variable(name: str, parts: Mapping[str, "xr.Variable"]) -> "xr.Vari
 
 def _unmark(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
     """Return attributes as `save` was given them: lists that were JSON, and empty texts."""
-    plain = {key: "" if isinstance(value, bytes) and not value else value for key, value in attrs.items()}
-    if _LISTS in plain:
-        for key in json.loads(plain.pop(_LISTS)):
-            plain[key] = json.loads(plain[key])
-    return plain
+    attributes = {key: "" if isinstance(value, bytes) and not value else value for key, value in attrs.items()}
+    if _LISTS in attributes:
+        for key in json.loads(attributes.pop(_LISTS)):
+            attributes[key] = json.loads(attributes[key])
+    return attributes
 
 
 def _require_there(path: str | os.PathLike[str]) -> None:

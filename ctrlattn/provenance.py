@@ -28,8 +28,8 @@ def provenance(plan: str | None = None) -> dict[str, Any]:
     >>> sorted(provenance())
     ['commit', 'plan_sha256', 'time', 'versions']
     """
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return {"commit": commit(), "time": now, "versions": versions(), "plan_sha256": plan}
+    time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"commit": commit(), "time": time, "versions": versions(), "plan_sha256": plan}
 
 
 def commit(root: Path = ROOT) -> str:

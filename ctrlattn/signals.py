@@ -426,11 +426,11 @@ def _check(arrays: dict[str, np.ndarray], tokens: Sequence[str] | None, *, no_ma
 
 def _check_numbers(arrays: dict[str, np.ndarray], *, no_matrix: bool, sinks: bool) -> None:
     for name, value in arrays.items():
-        there = _matrices(value) if name == "attention" and no_matrix else value
-        if not _finite(there):
+        matrices = _matrices(value) if name == "attention" and no_matrix else value
+        if not _finite(matrices):
             raise InputError(f"{name} must hold finite floating-point numbers")
         if name == "attention":
-            _check_rows(there, sinks)
+            _check_rows(matrices, sinks)
 
 
 def _matrices(attention: np.ndarray) -> np.ndarray:
@@ -450,13 +450,13 @@ def _finite(value: np.ndarray) -> bool:
     return bool(np.isfinite(value).all())
 
 
-def _check_rows(there: np.ndarray, sinks: bool) -> None:
+def _check_rows(matrices: np.ndarray, sinks: bool) -> None:
     """Raise InputError where attention is negative, or a row sums to another number than 1, or above 1 with a sink."""
-    if there.min(initial=0.0) < 0:
+    if matrices.min(initial=0.0) < 0:
         raise InputError("attention must not be negative")
     # A product with ones is the fastest sum, and in float32 its rounding is far below what is accepted.
-    wide = there if there.dtype in (np.float32, np.float64) else there.astype(np.float32)
-    excess = wide @ np.ones(there.shape[-1], wide.dtype) - 1
+    wide = matrices if matrices.dtype in (np.float32, np.float64) else matrices.astype(np.float32)
+    excess = wide @ np.ones(matrices.shape[-1], wide.dtype) - 1
     worst = float(np.max(excess if sinks else np.abs(excess), initial=0.0))
     if worst > _ROW_SUM:
         raise InputError(f"the rows of attention must sum to 1: one is off by {worst:.3g}")

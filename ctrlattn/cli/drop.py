@@ -79,15 +79,15 @@ def drop(
         running = network_options(device, dtype)
         claim(out)
         words, judging = long_text_of(text), None if held_out is None else long_text_of(held_out)
-        counted = {"attention": attention, "mixer": mixer, "mlp": mlp, "blocks": blocks}
-        choice: dict[str, Any] = {"count": counted}
+        count_by_kind = {"attention": attention, "mixer": mixer, "mlp": mlp, "blocks": blocks}
+        choice: dict[str, Any] = {"count": count_by_kind}
         if layers:
-            if any(counted.values()):
+            if any(count_by_kind.values()):
                 raise InputError(
                     "--layers names the layers to drop: leave out --attention, --mixer, --mlp and --blocks"
                 )
             choice = {"layers": {"attention": tuple(layers)}}
-        applies = sum(map(bool, counted.values())) == 1 and not blocks and not bare
+        applies = sum(map(bool, count_by_kind.values())) == 1 and not blocks and not bare
         rule = by or ("loss" if applies else "importance")
         description = described(source, allow_download)
 
@@ -97,8 +97,8 @@ def drop(
         reduction_request = request.Request(**choice, by=rule, compensate=not bare, memory=memory)
         request.require_possible(reduction_request, description)
         frame = frame_of(description)
-        read = [None if t is None else text_ids(description, t, tokens) for t in (words, judging)]
-        request.require_texts([None if ids is None else len(ids) for ids in read], frame.room(window))
+        texts = [None if t is None else text_ids(description, t, tokens) for t in (words, judging)]
+        request.require_texts([None if ids is None else len(ids) for ids in texts], frame.room(window))
 
         from ctrlattn import __version__, checkpoints
         from ctrlattn.checkpoints.network.reloaded import reloaded
@@ -107,9 +107,9 @@ def drop(
         from ctrlattn.report.pages.reduction import write_drop
 
         checkpoint, content = load_with_content(description, attention="sdpa", **running)
-        split = checkpoints.split_text(checkpoint, read[0], window=window, judge=read[1])
+        split = checkpoints.split_text(checkpoint, texts[0], window=window, judge=texts[1])
         method = {"by": by, "bare": bare, "rank": rank, "memory": memory, "window": window, "seed": seed}
-        mark = digest(content, read, choice, method, __version__)
+        mark = digest(content, texts, choice, method, __version__)
         folder = work_folder(out, mark, show_progress)
         discard_unfinished(folder / "model")
         reduction = checkpoints.reduce(
@@ -132,14 +132,14 @@ def drop(
         )
         show_progress("speed", 0, 1)
         networks = {"intact": reduction.before, "reduced": reduction.after}
-        spent = checkpoints.cost(networks, split.judge[:1])
+        costs = checkpoints.cost(networks, split.judge[:1])
         show_progress("speed", 1, 1)
         show_progress("perplexity", 0, 1)
         half = {"window": window, "stride": frame.room(window) // 2}
         judged = frame.body(split.judge).flatten()  # consecutive windows form one text again
         sliding = {name: checkpoints.perplexity(network, judged, **half) for name, network in networks.items()}
         show_progress("perplexity", 1, 1)
-        page = write_drop(folder, reduction, spent, sliding, saved, formats=format_names)
+        page = write_drop(folder, reduction, costs, sliding, saved, formats=format_names)
         if as_json:
             print_json(page.summary)
         else:

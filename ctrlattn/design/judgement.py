@@ -31,16 +31,16 @@ class Judgement:
     def in_words(self) -> str:
         """Return one line that says what is met, and what would meet more."""
         c = self.controller
-        said = f"kp {c.kp:g}, ki {c.ki:g}, kd {c.kd:g} ({c.form}): "
+        words = f"kp {c.kp:g}, ki {c.ki:g}, kd {c.kd:g} ({c.form}): "
         if self.meets is None:
-            said += f"unstable on {1 - self.performance.stable_share:.1%} of the modes"
+            words += f"unstable on {1 - self.performance.stable_share:.1%} of the modes"
         else:
-            said += "every mode meets " + _figures(self.meets.asked())
+            words += "every mode meets " + _figures(self.meets.asked())
         if self.better is None:
-            return f"{said}; {self.why_not}"
+            return f"{words}; {self.why_not}"
         g = self.better.controller
         achieved = {k: v for k, v in self.better.performance.worst().items() if k != "disk_margin"}
-        return f"{said}; kp {g.kp:.3g}, ki {g.ki:.3g}, kd {g.kd:.3g} meet {_figures(achieved)} on all of them"
+        return f"{words}; kp {g.kp:.3g}, ki {g.ki:.3g}, kd {g.kd:.3g} meet {_figures(achieved)} on all of them"
 
 
 def judge(
@@ -85,13 +85,13 @@ def judge(
     require_scalar_gains(loop, "judge")
     if not isinstance(loop.controller, PID):
         raise InputTypeError(f"judge is about PID gains, got a {type(loop.controller).__name__}")
-    measured = performance(loop, spectrum)
-    part = _achieved_spec(measured.where(measured.stable)) if measured.stable.any() else None
-    meets = part if measured.stable.all() else None
+    figures = performance(loop, spectrum)
+    part = _achieved_spec(figures.where(figures.stable)) if figures.stable.any() else None
+    meets = part if figures.stable.all() else None
     better, why_not = None, "" if improve else "no other gains were looked for"
     if improve:
         better, why_not = _better_design(loop, spectrum, meets or _rescue(part), terms, seed)
-    return Judgement(loop.controller, measured, meets, part, better, why_not)
+    return Judgement(loop.controller, figures, meets, part, better, why_not)
 
 
 def judge_published(

@@ -183,9 +183,9 @@ class _Problem:
 
     def objective(self, gains: np.ndarray, modes: np.ndarray, points: int, spec: Spec) -> np.ndarray:
         """Return the value to minimise for gains (terms, candidates): minus the least slack, large where unstable."""
-        measured = self.measures(gains.T, modes, points)
-        self.seen.append((gains.T.copy(), measured))
-        return np.where(measured["penalty"] < 0, -_least_slack(spec.slack(measured)), 1e3 + measured["penalty"])
+        figures = self.measures(gains.T, modes, points)
+        self.seen.append((gains.T.copy(), figures))
+        return np.where(figures["penalty"] < 0, -_least_slack(spec.slack(figures)), 1e3 + figures["penalty"])
 
     def search(self, seed: int, spec: Spec | None = None, generations: int = _GENERATIONS) -> _Candidate:
         """Search the best gains, certified on all modes; rounds add the modes that fail."""
@@ -220,7 +220,7 @@ class _Problem:
     def trade_off(self, best: _Candidate, most: int = 8) -> TradeOff:
         """Return the margin against settling among all gains met on the way that keep the other requirements."""
         gains = np.vstack([g for g, _ in self.seen])
-        measured = {k: np.concatenate([m[k] for _, m in self.seen]) for k in ("penalty", *MEASURES)}
+        figures = {k: np.concatenate([m[k] for _, m in self.seen]) for k in ("penalty", *MEASURES)}
         margin = "disk_margin" if self.spec.modulus_margin is None and self.spec.disk_margin else "modulus_margin"
         others = {k: v for k, v in self.spec.asked().items() if k not in (margin, "settling")}
 
@@ -229,8 +229,8 @@ class _Problem:
             slack = Spec(**others).slack(values).values() if others else ()
             return np.all([np.asarray(v) >= 0 for v in slack], axis=0)
 
-        good = (measured["penalty"] < 0) & meets_others(measured) & (measured["settling"] < self.layers)
-        front = _front(gains[good], measured[margin][good], measured["settling"][good], most)
+        good = (figures["penalty"] < 0) & meets_others(figures) & (figures["settling"] < self.layers)
+        front = _front(gains[good], figures[margin][good], figures["settling"][good], most)
         controllers = [best.controller, *(self.controller(g) for g in front)]
         worst = [best.worst]
         worst += [performance(replace(self.loop, controller=c), self.modes).worst() for c in controllers[1:]]
@@ -307,10 +307,10 @@ def _least_slack(slack: dict[str, np.ndarray]) -> np.ndarray:
     return np.min(stacked, axis=0) + 1e-3 * np.mean(np.clip(stacked, -1, 1), axis=0) * (np.min(stacked, axis=0) >= 0)
 
 
-def _worst_modes(measured: Performance, spec: Spec) -> np.ndarray:
+def _worst_modes(figures: Performance, spec: Spec) -> np.ndarray:
     """Return the worst mode of each requirement, and the least stable one."""
-    at = [int(np.argmin(slack)) for slack in spec.slack(measured).values()]
-    return measured.a[[*at, int(np.argmax(measured.radius))]]
+    at = [int(np.argmin(slack)) for slack in spec.slack(figures).values()]
+    return figures.a[[*at, int(np.argmax(figures.radius))]]
 
 
 def _front(gains: np.ndarray, margin: np.ndarray, settling: np.ndarray, most: int) -> np.ndarray:

@@ -166,13 +166,13 @@ def _parts_of_mat(path: str | os.PathLike[str], name: str | None) -> dict[str, A
     data = Path(path).read_bytes()
     require_arrays(data)
     try:
-        read = loadmat(io.BytesIO(data))
+        variables = loadmat(io.BytesIO(data))
     except NotImplementedError as error:
         raise InputError("this is a MATLAB 7.3 file, which is HDF5: write it with save(..., '-v7')") from error
     except (*_DAMAGED, MatReadError) as error:
         raise InputError(f"this is not a .mat file that can be read: {shown(str(error))}") from error
-    objects = [key for key, value in read.items() if isinstance(value, MatlabOpaque)]
-    values = {str(key): value for key, value in read.items() if key and not str(key).startswith("__")}
+    objects = [key for key, value in variables.items() if isinstance(value, MatlabOpaque)]
+    values = {str(key): value for key, value in variables.items() if key and not str(key).startswith("__")}
     structs = {key: value for key, value in values.items() if getattr(value.dtype, "names", None) and value.size == 1}
     if name is not None and name in structs:
         values = _fields(structs[name])

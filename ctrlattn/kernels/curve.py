@@ -223,9 +223,9 @@ def closest(sides, points, memory):
             while right < len(points) - 1 and points[right, 3] - w < _SAME * w:
                 right += 1
             high = points[right, 3] if math.isfinite(points[right, 3]) else 1e3 * w
-            depth, there = _dip(sides, points[left, 3], w, high, memory, work)
+            depth, place = _dip(sides, points[left, 3], w, high, memory, work)
             if depth < lowest:
-                lowest, at = depth, there
+                lowest, at = depth, place
     return lowest, at
 
 

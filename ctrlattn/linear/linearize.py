@@ -73,9 +73,9 @@ def linearize(
     signals = (point, *state, target, torch.zeros_like(point))
     size = point.numel()
     blocks = np.array([[b.reshape(size, size) for b in row] for row in _jacobian(double, signals, len(state))])
-    read = _read_memories(blocks, len(state))
-    order = len(read)
-    matrix = np.block([[blocks[i, j] for j in (*read, -2, -1)] for i in read])
+    memory_indices = _read_memories(blocks, len(state))
+    order = len(memory_indices)
+    matrix = np.block([[blocks[i, j] for j in (*memory_indices, -2, -1)] for i in memory_indices])
     a, b = matrix[:, : order * size], matrix[:, order * size :]
     c = np.eye(size, order * size)
     import control
@@ -86,7 +86,7 @@ def linearize(
         c,
         np.zeros((size, 2 * size)),
         1,
-        states=_labels(["x", *(f"s{i - 1}" for i in read[1:])], x),
+        states=_labels(["x", *(f"s{i - 1}" for i in memory_indices[1:])], x),
         inputs=_labels(["r", "w"], x),
         outputs=_labels(["y"], x),
         remove_useless_states=False,
@@ -95,11 +95,11 @@ def linearize(
 
 def _read_memories(blocks: np.ndarray, memories: int) -> list[int]:
     """Return the state x, 0, and the memories that reach it: an integral that nobody reads would be a pole at 1."""
-    read, others = [0], list(range(1, memories + 1))
-    while more := [j for j in others if np.any(blocks[read, j])]:
-        read += more
+    indices, others = [0], list(range(1, memories + 1))
+    while more := [j for j in others if np.any(blocks[indices, j])]:
+        indices += more
         others = [j for j in others if j not in more]
-    return sorted(read)
+    return sorted(indices)
 
 
 def _double(x: Array) -> Any:

@@ -226,8 +226,8 @@ def _solve_batch(a: np.ndarray, b: np.ndarray, c: np.ndarray, points: np.ndarray
     """Solve once for each point, all in one call: the plain reference. `a` may differ from point to point."""
     stack = np.broadcast_to(a, (len(points), *a.shape[-2:]))
     try:
-        solved = np.linalg.solve(points[:, None, None] * np.eye(len(b)) - stack, b.astype(complex))
-        return np.moveaxis(c @ solved, 0, -1)
+        states = np.linalg.solve(points[:, None, None] * np.eye(len(b)) - stack, b.astype(complex))
+        return np.moveaxis(c @ states, 0, -1)
     except np.linalg.LinAlgError:  # some point is a pole
         if len(points) == 1:
             return np.full((len(c), b.shape[1], 1), _AT_A_POLE)

@@ -83,24 +83,24 @@ class Analysis:
         >>> analyse(lambda h: -3.0 * h, np.ones((1, 2))).in_words()[0]
         'the loop runs away: it is no longer finite after pass 323'
         """
-        said = [self.period.in_words()]
+        sentences = [self.period.in_words()]
         if self.point is None:
-            said.append(f"no fixed point: {self.why_no_point}")
-        said += self._of_eigenvalues("the fixed point" if self.point is not None else "h_0")
-        said.append(self.odd_number.in_words())
+            sentences.append(f"no fixed point: {self.why_no_point}")
+        sentences += self._of_eigenvalues("the fixed point" if self.point is not None else "h_0")
+        sentences.append(self.odd_number.in_words())
         if self.limits is not None and self.limits.gain.why:
-            said.append(self.limits.gain.why)
+            sentences.append(self.limits.gain.why)
         elif self.limits is not None and np.isfinite(self.limits.gain.value):
-            said.append(f"the controller may be multiplied by up to {self.limits.gain.value:.4g}")
+            sentences.append(f"the controller may be multiplied by up to {self.limits.gain.value:.4g}")
         if self.limits is None:
-            said.append(f"no limits of gain and recall: {self.why_no_limits}")
+            sentences.append(f"no limits of gain and recall: {self.why_no_limits}")
         if self.exponents is not None:
             value, low, high = (float(part[0]) for part in self.exponents[:3])
             outcome = f"is {value:.4g}" if not np.isnan(value) else "is open: it lies"
-            said.append(f"the largest Lyapunov exponent {outcome}, between {low:.4g} and {high:.4g} a pass")
+            sentences.append(f"the largest Lyapunov exponent {outcome}, between {low:.4g} and {high:.4g} a pass")
         if np.isfinite(self.multiplier):
-            said.append(f"the largest multiplier of the orbit is {self.multiplier:.4g}")
-        return said
+            sentences.append(f"the largest multiplier of the orbit is {self.multiplier:.4g}")
+        return sentences
 
     def _of_eigenvalues(self, where: str) -> list[str]:
         part, of = "" if self.spectrum.whole else "measured ", f"eigenvalues of J at {where}"
@@ -112,18 +112,18 @@ class Analysis:
                 f"in {_range_in_words(*settling, settling[0] == settling[1])} passes, "
                 f"Ms = {_range_in_words(*ms, not np.isnan(self.ms))}"
             ]
-        said, unstable, open_ = [], int(np.sum(self.reached.unstable)), int(np.sum(self.reached.undecided))
+        sentences, unstable, open_ = [], int(np.sum(self.reached.unstable)), int(np.sum(self.reached.undecided))
         if unstable:
-            said.append(f"{unstable} {part}{of} are unstable: the largest pole is {largest:.4g}")
+            sentences.append(f"{unstable} {part}{of} are unstable: the largest pole is {largest:.4g}")
         if open_:
             least, most = (part[self.reached.undecided] for part in self.reached)
             among = f"all {open_}" if open_ == len(self.reached.least) else f"{open_} of {len(self.reached.least)}"
-            said.append(
+            sentences.append(
                 f"{among} {part}{of} are marginal: their largest poles lie on the unit circle within "
                 f"{float(max(np.max(most - 1), np.max(1 - least))):.2g}, which their errors leave open, so that "
                 "linear analysis decides neither way"
             )
-        return said
+        return sentences
 
 
 def _range_in_words(least: float, largest: float, sure: bool) -> str:
@@ -179,10 +179,10 @@ def analyse(
     outcome = period(step, h, passes, controller=controller, recall=recall)
     point, why_no_point = _point(step, h, recall)
     at = h if point is None else point.x
-    measured = _spectrum(step, at, loop, k, seed)
-    if point is not None and measured.whole:
-        measured = _with_wider_errors(step, point, measured)
-    beside, why_no_limits = _limits(step, at, measured, loop, seed)
+    spectrum = _spectrum(step, at, loop, k, seed)
+    if point is not None and spectrum.whole:
+        spectrum = _with_wider_errors(step, point, spectrum)
+    beside, why_no_limits = _limits(step, at, spectrum, loop, seed)
     transients = (
         (64 if size <= _SMALL else 0) if transients is None else require_whole("transients", transients, least=0)
     )
@@ -192,10 +192,10 @@ def analyse(
         few = min(size, 4)
         rates = exponents(step, outcome.state, passes, few, controller=controller, recall=recall, reference=h)
     return Analysis(
-        loop, outcome, point, why_no_point, measured,
-        odd_number_limit(measured.eigenvalues, loop.recall, errors=measured.errors),
-        performance(loop, measured.eigenvalues), beside, why_no_limits, grown, rates,
-        _multiplier(step, h, outcome, loop), reached(loop, measured.eigenvalues, measured.errors),
+        loop, outcome, point, why_no_point, spectrum,
+        odd_number_limit(spectrum.eigenvalues, loop.recall, errors=spectrum.errors),
+        performance(loop, spectrum.eigenvalues), beside, why_no_limits, grown, rates,
+        _multiplier(step, h, outcome, loop), reached(loop, spectrum.eigenvalues, spectrum.errors),
     )  # fmt: skip
 
 
@@ -230,23 +230,23 @@ def _spectrum(step: PassMap, at: Array, loop: Passes, k: int, seed: int) -> Pass
     )
 
 
-def _with_wider_errors(step: PassMap, point: RestPoint, measured: PassSpectrum) -> PassSpectrum:
+def _with_wider_errors(step: PassMap, point: RestPoint, spectrum: PassSpectrum) -> PassSpectrum:
     """Return the spectrum with errors that count how J changes on the way to where Newton's step leads.
 
     A fixed point of multiplicity m is m such steps away, and on the way its eigenvalue 1 + k_r seems to be decided.
     """
     size = length(point.x)
-    here, there = (formed(pass_products(step, at), size) for at in (point.x, point.x + point.off))
-    change = float(np.linalg.norm(there - here)) * _MULTIPLE
+    J, J_there = (formed(pass_products(step, at), size) for at in (point.x, point.x + point.off))
+    change = float(np.linalg.norm(J_there - J)) * _MULTIPLE
     if not np.isfinite(change) or change == 0:
-        return measured
-    delta = known_to(step, point.x, here) + change
-    return measured._replace(errors=eigenvalue_errors(here, measured.eigenvalues, delta))
+        return spectrum
+    delta = known_to(step, point.x, J) + change
+    return spectrum._replace(errors=eigenvalue_errors(J, spectrum.eigenvalues, delta))
 
 
-def _limits(step: PassMap, at: Array, measured: PassSpectrum, loop: Passes, seed: int) -> tuple[Limits | None, str]:
+def _limits(step: PassMap, at: Array, spectrum: PassSpectrum, loop: Passes, seed: int) -> tuple[Limits | None, str]:
     try:
-        return limits(step, at, measured, controller=loop.controller, recall=loop.recall, seed=seed), ""
+        return limits(step, at, spectrum, controller=loop.controller, recall=loop.recall, seed=seed), ""
     except ArithmeticError as error:
         return None, str(error)
 
@@ -255,14 +255,14 @@ def _multiplier(step: PassMap, h: Array, outcome: Period, loop: Passes) -> float
     """Return max |multiplier| of an orbit: the largest eigenvalue of as many passes of the loop as its period has."""
     if outcome.period < 2 or machine_epsilon(h) > 1e-10:
         return float("nan")
-    whole, z = closed_map(step, outcome.state, controller=loop.controller, recall=loop.recall, reference=h)
+    pass_with_memory, z = closed_map(step, outcome.state, controller=loop.controller, recall=loop.recall, reference=h)
 
     def around(z: Array) -> Array:
         for _ in range(outcome.period):
-            z = whole(z)
+            z = pass_with_memory(z)
         return z
 
     # The memories of the controller have to be on the orbit too.
     for _ in range(64 * outcome.period):
-        z = whole(z)
+        z = pass_with_memory(z)
     return float(np.abs(spectrum(around, z, 1).eigenvalues[0]))

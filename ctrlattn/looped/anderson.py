@@ -89,14 +89,14 @@ def _next_iterate(h: Array, e: Array, states: list[Array], errors: list[Array], 
     differences = [e - before for before in errors]
     columns = np.stack([require_real("an error", d).ravel() for d in differences], axis=1)
     sizes = np.linalg.norm(columns, axis=0)
-    used = sizes > 0
-    if not used.any() or not np.all(np.isfinite(columns)):
+    nonzero = sizes > 0
+    if not nonzero.any() or not np.all(np.isfinite(columns)):
         return new
-    solution = least_squares(columns[:, used] / sizes[used], require_real("e", e).ravel(), rcond=_NEGLIGIBLE)
+    solution = least_squares(columns[:, nonzero] / sizes[nonzero], require_real("e", e).ravel(), rcond=_NEGLIGIBLE)
     if solution is None:
         return new
     weights = np.zeros(len(errors))
-    weights[used] = solution / sizes[used]
+    weights[nonzero] = solution / sizes[nonzero]
     for weight, before, difference in zip(weights.tolist(), states, differences, strict=True):
         new = new - weight * ((h - before) + gain * difference)
     return new

@@ -62,8 +62,8 @@ def closed_map(
     loop = Passes(law, recall=recall)
 
     def step(z: Array) -> Array:
-        held = PassState(start, None if law is None else tuple(z[1:]))
-        new, _, _, after = loop.step(z[0], pass_map(z[0]), held)
+        memory_state = PassState(start, None if law is None else tuple(z[1:]))
+        new, _, _, after = loop.step(z[0], pass_map(z[0]), memory_state)
         return xp.stack([new, *(after.controller or ())])
 
     return step, xp.stack([h, *memory])

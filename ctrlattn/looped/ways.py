@@ -87,8 +87,8 @@ def way(name: str, *maps: Any, **options: Any) -> Way:
     """
     published = _WAYS[require_known("way", name, _WAYS)]
     _require_arguments(name, published.make, maps, options)
-    made: dict[str, Any] = {"passes": Passes(), "start": lambda h: h, **published.make(*maps, **options)}
-    return Way(name, published.summary, published.source, **made)
+    pieces: dict[str, Any] = {"passes": Passes(), "start": lambda h: h, **published.make(*maps, **options)}
+    return Way(name, published.summary, published.source, **pieces)
 
 
 def ways() -> dict[str, str]:
@@ -263,8 +263,8 @@ def hold(xp: Any, decay: Any, step: Any, into: Any, discretisation: Discretisati
         return a, step * into
     # Below the smallest normal rate the hold is the Euler step to the last digit.
     normal = rate > _NORMAL
-    held = xp.where(normal, -xp.expm1(-step * rate) / xp.where(normal, rate, 1.0), step)
-    return a, held * into
+    input_weight = xp.where(normal, -xp.expm1(-step * rate) / xp.where(normal, rate, 1.0), step)
+    return a, input_weight * into
 
 
 def _injection(residual: Any, decay: Any, step: Any, into: Any, discretisation: Discretisation) -> Any:

@@ -142,8 +142,8 @@ def _main_directions(x: np.ndarray, share: float) -> np.ndarray:
     s = np.where(s > 1e-10 * max(s[0], 1e-300), s, 0.0)
     if not s.any():
         return u[:, :0]
-    held = np.cumsum(s**2) / np.sum(s**2)
-    count = min(int(np.searchsorted(held, share - 1e-12)) + 1, int(np.count_nonzero(s)))
+    shares = np.cumsum(s**2) / np.sum(s**2)
+    count = min(int(np.searchsorted(shares, share - 1e-12)) + 1, int(np.count_nonzero(s)))
     return u[:, :count]
 
 

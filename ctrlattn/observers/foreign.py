@@ -160,9 +160,9 @@ def require_place(facts: Mapping[str, Any], *, width: int | None = None, **place
     ctrlattn.InputError: the dictionary is of layer 2, and is used at layer 3
     """
     for name, value in {**place, "width": width}.items():
-        there = facts.get(name)
-        if there is not None and value is not None and there != value:
-            raise InputError(f"the dictionary is of {name} {there}, and is used at {name} {value}")
+        fact = facts.get(name)
+        if fact is not None and value is not None and fact != value:
+            raise InputError(f"the dictionary is of {name} {fact}, and is used at {name} {value}")
 
 
 def _metadata(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,11 +85,11 @@ def pair(checkpoint: Checkpoint, layer: int) -> tuple[Any, Any]:
     InputError
         The layer has no such pair, or what they add is scaled: a dictionary replaces what modules give.
     """
-    here = [sublayer for sublayer in checkpoint.sublayers() if sublayer.layer == layer]
-    mixing = next((sublayer for sublayer in here if sublayer.kind != "mlp"), None)
-    mlp = next((sublayer for sublayer in here if sublayer.kind == "mlp"), None)
+    sublayers = [sublayer for sublayer in checkpoint.sublayers() if sublayer.layer == layer]
+    mixing = next((sublayer for sublayer in sublayers if sublayer.kind != "mlp"), None)
+    mlp = next((sublayer for sublayer in sublayers if sublayer.kind == "mlp"), None)
     if mixing is None or mlp is None:
-        raise InputError(f"layer {layer} has no prediction and MLP: it has {' and '.join(s.kind for s in here)}")
+        raise InputError(f"layer {layer} has no prediction and MLP: it has {' and '.join(s.kind for s in sublayers)}")
     if not (mixing.coefficient.is_one and mlp.coefficient.is_one):
         raise InputError(f"layer {layer} scales what its sublayers add: read the state or the error of it")
     return mixing, mlp
@@ -171,15 +171,15 @@ class SignalSource:
         InputError
             The text has fewer than ten windows.
         """
-        held = []
+        windows_of_text = []
         for i, ids in enumerate(windows(self.checkpoint, self.path, self.context)):
             if i % 10 == 9:
-                held.append(ids)
-            if len(held) == count:
+                windows_of_text.append(ids)
+            if len(windows_of_text) == count:
                 break
-        if not held:
+        if not windows_of_text:
             raise InputError(f"{self.path}: fewer than ten windows of {self.context} tokens: none to hold out")
-        return np.stack(held)
+        return np.stack(windows_of_text)
 
     def _training(self) -> Iterator[np.ndarray]:
         while True:

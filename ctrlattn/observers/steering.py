@@ -117,7 +117,7 @@ def steered(
     target = _by_depth(setpoint, len(layers) - begin + 1, "a set-point")
     push = _by_depth(law.push, len(layers) - begin, "a push")
     window = window_of(checkpoint)
-    held: dict[str, Any] = {}
+    memory: dict[str, Any] = {}
     outputs: dict[int, list[torch.Tensor]] = {depth: [] for depth in range(begin, len(layers) + 1)}
 
     def before(depth: int) -> Any:
@@ -125,10 +125,10 @@ def steered(
             x = stream_of(args, kwargs)
             c = _component(x[:, window.kept(x.shape[1])], f)[..., None]
             r = torch.full_like(c, target[depth - begin])
-            state = tracking.init(c, r) if depth == begin else held["state"]._replace(reference=r)
+            state = tracking.init(c, r) if depth == begin else memory["state"]._replace(reference=r)
             outputs[depth].append(c[..., 0])
-            _, u, held["state"] = tracking.step(c, state)
-            held["u"] = u + push[depth - begin]
+            _, u, memory["state"] = tracking.step(c, state)
+            memory["u"] = u + push[depth - begin]
 
         return hook
 
@@ -136,7 +136,7 @@ def steered(
         def hook(module: Any, args: Any, kwargs: Any, output: Any) -> Any:
             x = first(output)
             tokens = window.kept(x.shape[1])
-            new = torch.cat([x[:, : tokens.start], (x[:, tokens] + held["u"] * f).to(x), x[:, tokens.stop :]], 1)
+            new = torch.cat([x[:, : tokens.start], (x[:, tokens] + memory["u"] * f).to(x), x[:, tokens.stop :]], 1)
             if depth == len(layers) - 1:
                 outputs[depth + 1].append(_component(new[:, tokens], f))
             return (new, *output[1:]) if isinstance(output, tuple) else new

@@ -105,14 +105,14 @@ def study(
     blocks = max(1, round(tokens / (source.count * source.each)))
     dead_after = max(1, min(20_000, tokens // 8))
     settings = Settings(features, k, blocks=blocks, penalty=penalty, seed=seed, dead_after=dead_after)
-    held = source.held_out(held_out)
+    windows = source.held_out(held_out)
     facts = _facts(source, signal)
     folder = work_folder(folder, digest(facts, asdict(settings)), progress or silent)
     dictionary = _trained_dictionary(source, signal, settings, folder, facts, progress)
-    examples = observed(source, held, signal)
+    examples = observed(source, windows, signal)
     counts = tuple(2**i for i in range(20) if 2**i <= min(settings.k or 2**8, source.checkpoint.width))
     worth = quality(dictionary, examples.flatten(0, 1))
-    purity, random = _purity(dictionary, examples, source.tokens(held), seed)
+    purity, random = _purity(dictionary, examples, source.tokens(windows), seed)
     return Study(
         dictionary=dictionary,
         facts={**facts, **asdict(settings)},
@@ -120,11 +120,13 @@ def study(
         counts=counts,
         curve=tuple(curve(dictionary, examples.flatten(0, 1), counts)),
         principal=principal_curve(source.block(0)[signal], examples.flatten(0, 1), counts),
-        recovered=recover(checkpoint, dictionary, held[:_RECOVERED], layer, signal) if predicts(checkpoint) else None,
+        recovered=recover(checkpoint, dictionary, windows[:_RECOVERED], layer, signal)
+        if predicts(checkpoint)
+        else None,
         purity=purity,
         purity_of_random=random,
         texts=_texts(
-            dictionary, examples, source.tokens(held), checkpoint.tokenizer, _sample_of_features(worth, shown, seed)
+            dictionary, examples, source.tokens(windows), checkpoint.tokenizer, _sample_of_features(worth, shown, seed)
         ),
         examples=examples.shape[0] * examples.shape[1],
         folder=folder,
@@ -156,9 +158,11 @@ def _trained_dictionary(
     final, state = folder / "dictionary.safetensors", folder / "training.safetensors"
     identity = {**facts, **asdict(settings)}
     if final.exists():
-        dictionary, there = load(final)
-        if there != identity:
-            other = sorted(name for name in {*identity, *there} if identity.get(name) != there.get(name))
+        dictionary, stored_identity = load(final)
+        if stored_identity != identity:
+            other = sorted(
+                name for name in {*identity, *stored_identity} if identity.get(name) != stored_identity.get(name)
+            )
             raise InputError(f"{final}: a dictionary that differs in {', '.join(other)}: give another --out")
         state.unlink(missing_ok=True)  # of a run that was killed once the dictionary was whole
         return dictionary
@@ -194,9 +198,9 @@ def _purity(
     return token_purity(z, flat), token_purity(z, np.random.default_rng(seed).permutation(flat))
 
 
-def _sample_of_features(held: Quality, count: int, seed: int) -> np.ndarray:
+def _sample_of_features(quality: Quality, count: int, seed: int) -> np.ndarray:
     """Draw a random sample of the features that occur."""
-    return np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(held.frequency > 0))[:count])
+    return np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(quality.frequency > 0))[:count])
 
 
 def _texts(

@@ -220,8 +220,10 @@ class Training:
             raise InputError(f"{path}: no training of observers in this file")
         header = parse_json(metadata["training"], "training")
         expected = {**asdict(settings), **(facts or {})}
-        there = {**header["settings"], **header["facts"]}
-        other = sorted(name for name in {*expected, *there} if expected.get(name) != there.get(name))
+        stored_settings = {**header["settings"], **header["facts"]}
+        other = sorted(
+            name for name in {*expected, *stored_settings} if expected.get(name) != stored_settings.get(name)
+        )
         if other:
             raise InputError(f"{path}: a training that differs in {', '.join(other)}: give another place or the same")
         training = cls(header["width"], settings)

@@ -141,8 +141,8 @@ def nyquist(
 
     systems = {name or "L": item for name, item in open_loops(system, a, "nyquist").items()}
     curves = {name: response(item, omega, "nyquist") for name, item in systems.items()}
-    measured = {name for name, item in systems.items() if isinstance(item, control.FrequencyResponseData)}
-    verdicts = {name: margins_of(item) for name, item in systems.items() if margins and name not in measured}
+    measured_names = {name for name, item in systems.items() if isinstance(item, control.FrequencyResponseData)}
+    verdicts = {name: margins_of(item) for name, item in systems.items() if margins and name not in measured_names}
     unit = "layers" if sampling(systems, "nyquist") == 1.0 else "of time"
     return nyquist_curves({name: values for name, (_, values) in curves.items()}, margins=verdicts, unit=unit, ax=ax)
 
@@ -326,8 +326,8 @@ def gain_region(
 def _phase(values: np.ndarray) -> np.ndarray:
     """Return the phase in degrees, without jumps of 360 and with a gap where there is no response."""
     phase = np.full(len(values), np.nan)
-    there = np.isfinite(values)
-    phase[there] = np.degrees(np.unwrap(np.angle(values[there])))
+    finite = np.isfinite(values)
+    phase[finite] = np.degrees(np.unwrap(np.angle(values[finite])))
     return phase
 
 

@@ -95,14 +95,21 @@ def _draw_ends(ax: Axes, finite: np.ndarray, unit: str) -> None:
     """Draw the final estimates in order, with the range of their second half, and marks for exponents of -inf."""
     rank = np.arange(1, finite.shape[1] + 1)
     half = finite[len(finite) // 2 :]
-    there = np.isfinite(finite[-1])
-    if there.any():
-        low, high = half[:, there].min(0), half[:, there].max(0)
-        ax.vlines(rank[there], low, high, color=GREY, linewidth=3.0, label="range, second half")
-        ax.plot(rank[there], finite[-1, there], "D", color="black", markersize=3.8, label="estimate")
-    if not there.all():
+    finite_ends = np.isfinite(finite[-1])
+    if finite_ends.any():
+        low, high = half[:, finite_ends].min(0), half[:, finite_ends].max(0)
+        ax.vlines(rank[finite_ends], low, high, color=GREY, linewidth=3.0, label="range, second half")
+        ax.plot(rank[finite_ends], finite[-1, finite_ends], "D", color="black", markersize=3.8, label="estimate")
+    if not finite_ends.all():
         foot = ax.get_ylim()[0]
-        ax.plot(rank[~there], np.full(int(np.sum(~there)), foot), "v", color=COLOURS[1], label="−∞", clip_on=False)
+        ax.plot(
+            rank[~finite_ends],
+            np.full(int(np.sum(~finite_ends)), foot),
+            "v",
+            color=COLOURS[1],
+            label="−∞",
+            clip_on=False,
+        )
     ax.axhline(0.0, color="black", linewidth=0.9)
     ax.set_xlim(0.5, finite.shape[1] + 0.5)
     ax.set_xticks(rank if len(rank) <= 10 else np.unique(np.linspace(1, len(rank), 6).astype(int)))

@@ -141,9 +141,9 @@ def _head(figure: Figure) -> float:
     title = figure.get_suptitle()
     if not title:
         return 0.05
-    wrapped = _wrap(title, int(_WIDTH / _LETTER) - 2)
-    figure.suptitle(wrapped, x=0.01, ha="left", fontsize=10.5)
-    return 0.1 + 0.18 * (wrapped.count("\n") + 1)
+    lines = _wrap(title, int(_WIDTH / _LETTER) - 2)
+    figure.suptitle(lines, x=0.01, ha="left", fontsize=10.5)
+    return 0.1 + 0.18 * (lines.count("\n") + 1)
 
 
 def _wrap(text: str, letters: int) -> str:

@@ -52,9 +52,9 @@ def feature_frequency(frequency: Any, *, ax: Axes | None = None) -> Axes:
     """
     ax = axes_of(ax)
     shares = np.asarray(frequency, dtype=float)
-    there = shares[shares > 0]
-    if len(there):
-        ax.hist(np.log10(there), bins=30, color=styles(["features"])["features"]["color"], edgecolor="white")
+    positive = shares[shares > 0]
+    if len(positive):
+        ax.hist(np.log10(positive), bins=30, color=styles(["features"])["features"]["color"], edgecolor="white")
     ax.xaxis.set_major_formatter(lambda value, _: f"{10**value:.2g}")
     ax.set(xlabel=f"Share of the examples (never: {int(np.sum(shares == 0))} features)", ylabel="Features")
     return ax

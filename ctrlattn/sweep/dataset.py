@@ -115,8 +115,8 @@ def cell_toml(plan: SweepPlan, place: tuple[int, ...]) -> str:
     from ctrlattn.sweep.cell import Cell
 
     others = {name: table for name, table in tables.items() if name not in ("loop", "simulation")}
-    made = Cell(tables).configuration
-    text = config.dumps(made.loop, made.simulation)
+    configuration = Cell(tables).configuration
+    text = config.dumps(configuration.loop, configuration.simulation)
     comments = tomli_w.dumps(others).splitlines()  # a configuration of a loop has no such tables
     return text + "".join(f"# {line}".rstrip() + "\n" for line in comments)
 

@@ -136,8 +136,8 @@ def _repeated_visits(visits: Sequence[Visit], names: set[str] | None = None) -> 
     count = Counter(visit.path for visit in visits)
     repeats = [visit for visit in visits if (count[visit.path] > 1 if names is None else visit.path in names)]
     repeats = [visit for visit in repeats if visit.ended >= 0]
-    outer = [v for v in repeats if not any(u.began < v.began and v.ended < u.ended for u in repeats)]
-    return sorted(outer, key=lambda visit: visit.began)
+    outermost = [v for v in repeats if not any(u.began < v.began and v.ended < u.ended for u in repeats)]
+    return sorted(outermost, key=lambda visit: visit.began)
 
 
 def _period_of(names: Sequence[str]) -> tuple[int, int, int]:

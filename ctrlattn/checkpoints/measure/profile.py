@@ -115,8 +115,8 @@ def feedback_profile(
     measurement = Measurement(checkpoint, ids, effort, seed, progress or silent, not _MATRICES.isdisjoint(names))
     mark = "" if store is None else identity or _identity(checkpoint, inputs, effort, seed)
     folder = None if store is None else work_folder(Path(store), mark, progress or silent)
-    measured = {name: _part(measurement, name, folder, mark) for name in names}
-    return _merge(measurement, measured)
+    parts_by_name = {name: _part(measurement, name, folder, mark) for name in names}
+    return _merge(measurement, parts_by_name)
 
 
 def wanted_parts(parts: Sequence[str] | None, checkpoint: Checkpoint | None = None) -> list[str]:
@@ -186,13 +186,13 @@ def _merge(measurement: Measurement, parts: dict[str, "xr.Dataset"]) -> "xr.Data
     costs = {name: {kind: float(part.attrs[kind]) for kind in _WEIGHT} for name, part in parts.items()}
     for cost in costs.values():
         cost["forward_passes"] = sum(weight * cost[kind] for kind, weight in _WEIGHT.items())
-    whole = xr.merge([part.drop_attrs(deep=False) for part in parts.values()], join="exact", compat="no_conflicts")
+    merged = xr.merge([part.drop_attrs(deep=False) for part in parts.values()], join="exact", compat="no_conflicts")
     coords: dict[str, Any] = {
-        name: np.arange(whole.sizes[name]) for name in ("layer", "depth", "head") if name in whole.sizes
+        name: np.arange(merged.sizes[name]) for name in ("layer", "depth", "head") if name in merged.sizes
     }
-    if "sublayer" in whole.sizes:
+    if "sublayer" in merged.sizes:
         coords["sublayer"] = list(measurement.slots)
-    return results.complete(whole.assign_coords(coords)).assign_attrs(
+    return results.complete(merged.assign_coords(coords)).assign_attrs(
         schema_version=SCHEMA_VERSION,
         ctrlattn=__version__,
         model=checkpoint.name,

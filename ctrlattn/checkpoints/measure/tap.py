@@ -155,15 +155,15 @@ def _tap_traced(
     checkpoint: Checkpoint, structure: Structure, inputs: dict[str, Any], with_matrices: bool
 ) -> "xr.Dataset":
     with attention(checkpoint.model, "eager"), torch.no_grad():
-        whole = recorded_pass(checkpoint, structure, inputs)
-    arrays = whole.arrays()
-    names = token_names(checkpoint, inputs, whole.tokens)
-    matrices, notes = whole.matrices.whole() if with_matrices else (None, dict(_LEFT_OUT))
+        record = recorded_pass(checkpoint, structure, inputs)
+    arrays = record.arrays()
+    names = token_names(checkpoint, inputs, record.tokens)
+    matrices, notes = record.matrices.whole() if with_matrices else (None, dict(_LEFT_OUT))
     attrs = {**attributes(checkpoint, inputs), **_controlled_layers(checkpoint), **notes}
     if matrices is not None:
         arrays["attention"] = matrices
-    judged = whole.certain and whole.matrices.certain
-    return signals.dataset(arrays, tokens=names, attrs=attrs, labels=whole.labels(), judged=judged)
+    judged = record.certain and record.matrices.certain
+    return signals.dataset(arrays, tokens=names, attrs=attrs, labels=record.labels(), judged=judged)
 
 
 def _controlled_layers(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -189,7 +189,7 @@ def _by_hooks(
     paths, matrices = wanted(structure)
     plain = structure.plain and structure.streams == 1
     scales = any(not step.skip.is_one for call in structure.calls for step in call.steps)
-    whole = Pass(structure, causal=checkpoint.causal, plain=plain, may_scale=scales, controlled=controlled)
+    record = Pass(structure, causal=checkpoint.causal, plain=plain, may_scale=scales, controlled=controlled)
     floor = tolerance(next(checkpoint.model.parameters()).dtype)
     call_paths: list[str] = []
 
@@ -205,7 +205,7 @@ def _by_hooks(
                 raise _WrittenInto
             matrix = _only_matrix([inner[term.matrix].matrix for term in call.terms if term.matrix in inner])
             steps = list(_recorded_stages(structure, call, layer, inner, floor, controlled=number in controlled))
-            whole.put(_tensor(layer.x), steps, _tensor(layer.out), matrix)
+            record.put(_tensor(layer.x), steps, _tensor(layer.out), matrix)
         visits.clear()
 
     expected = [structure.layers[call.layer] for call in structure.calls]
@@ -213,7 +213,7 @@ def _by_hooks(
     with visited(checkpoint.model, paths, matrices, ended=ended, copies=copies) as visits, passing:
         checkpoint.model(**inputs)
     _same_calls(structure, call_paths)
-    return whole
+    return record
 
 
 def _recorded_stages(

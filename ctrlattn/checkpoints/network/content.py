@@ -35,13 +35,13 @@ def load_with_content(
     InputError
         As `load`; a file was changed while it was loaded.
     """
-    given = {"tokenizer": description.loaded_tokenizer, "progress": progress, **options}
+    arguments = {"tokenizer": description.loaded_tokenizer, "progress": progress, **options}
     files = files_of(description)
     if files is None:
-        checkpoint = loaded(description, **given)
+        checkpoint = loaded(description, **arguments)
         return checkpoint, of_network(checkpoint.model)
     with FilesDigest(files) as hashing:
-        checkpoint = loaded(description, **given)
+        checkpoint = loaded(description, **arguments)
         kind = type(checkpoint.model).__name__
         return checkpoint, digest(hashing.digest(), [file.name for file in files], kind, options, _versions())
 

@@ -46,16 +46,16 @@ def recall(
     """
     dtype = torch.promote_types(v.dtype, torch.float32)
     v, g = v.to(dtype), g.to(dtype)
-    counted = torch.ones_like(g) if mask is None else mask.to(dtype)[..., None].expand_as(g)
+    weights = torch.ones_like(g) if mask is None else mask.to(dtype)[..., None].expand_as(g)
     # With the weights' own sum as one more feature: a ratio of the two is the average.
-    summed = torch.cat([v * (g * counted)[..., None], (g * counted)[..., None]], -1).transpose(1, 2)
-    plain = torch.cat([v * counted[..., None], torch.zeros_like(g)[..., None]], -1).transpose(1, 2)
+    summed = torch.cat([v * (g * weights)[..., None], (g * weights)[..., None]], -1).transpose(1, 2)
+    plain = torch.cat([v * weights[..., None], torch.zeros_like(g)[..., None]], -1).transpose(1, 2)
     if past is None:
         past = v.new_zeros(len(v), v.shape[2], lags + len(rates), v.shape[3] + 1)
     parts = []
-    for now, some in zip(plain.split(_TOKENS, 2), summed.split(_TOKENS, 2), strict=True):
-        count = now.shape[2]
-        line = torch.cat([past[:, :, :lags], now], 2)
+    for values, some in zip(plain.split(_TOKENS, 2), summed.split(_TOKENS, 2), strict=True):
+        count = values.shape[2]
+        line = torch.cat([past[:, :, :lags], values], 2)
         lagged = torch.stack([line[:, :, lags - j : lags - j + count, :-1] for j in range(lags + 1)], 3)
         sums = _sums(some, past[:, :, lags:], rates)
         averages = sums[..., :-1] / sums[..., -1:].clamp_min(torch.finfo(dtype).tiny)

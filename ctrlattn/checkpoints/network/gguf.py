@@ -72,12 +72,12 @@ def configuration(path: Path, header: GGUFHeader | None = None) -> GGUFConfigura
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        given = load_gguf_checkpoint(f"{folder}/short.gguf", return_tensors=False)["config"]
-        made = transformers.AutoConfig.from_pretrained(folder, gguf_file="short.gguf", local_files_only=True)
-    if "vocab_size" not in given:  # transformers counts the words, which the short file has not
+        fields = load_gguf_checkpoint(f"{folder}/short.gguf", return_tensors=False)["config"]
+        config = transformers.AutoConfig.from_pretrained(folder, gguf_file="short.gguf", local_files_only=True)
+    if "vocab_size" not in fields:  # transformers counts the words, which the short file has not
         return None
-    made.name_or_path = str(path.parent)
-    return GGUFConfiguration(made, given, header)
+    config.name_or_path = str(path.parent)
+    return GGUFConfiguration(config, fields, header)
 
 
 def _is_word_list(key: str, value: Any) -> bool:
@@ -92,9 +92,9 @@ def tokenizer(path: Path, described: GGUFConfiguration | None = None) -> Any | N
     described = described or configuration(path)
     if described is None:
         return None
-    own: Any = transformers.TOKENIZER_MAPPING.get(type(described.config), None)
+    classes: Any = transformers.TOKENIZER_MAPPING.get(type(described.config), None)
     common = transformers.PreTrainedTokenizerFast
-    if any(cls not in (None, common) for cls in (own if isinstance(own, tuple) else (own,))):
+    if any(cls not in (None, common) for cls in (classes if isinstance(classes, tuple) else (classes,))):
         return None
     return common.from_pretrained(str(path.parent), gguf_file=path.name, local_files_only=True)
 
@@ -108,11 +108,11 @@ def network(
         return None
     from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
 
-    config, given, header = described
+    config, fields, header = described
     family = header.values["general.architecture"]
     with torch.device("meta"):
         empty = cls.from_config(config) if hasattr(cls, "from_config") else cls(config)
-    processor = TENSOR_PROCESSORS.get(family, TensorProcessor)(config=given)
+    processor = TENSOR_PROCESSORS.get(family, TensorProcessor)(config=fields)
     names = _names(empty, processor, family)
     if names is None:
         return None
@@ -133,10 +133,10 @@ def _names(model: Any, processor: Any, family: str) -> dict[str, str] | None:
     """Map name in the file -> name in the network, through one table of gguf for all modules."""
     import gguf
 
-    known = {name: architecture for architecture, name in gguf.MODEL_ARCH_NAMES.items()}
-    if family not in known:
+    architectures = {name: architecture for architecture, name in gguf.MODEL_ARCH_NAMES.items()}
+    if family not in architectures:
         return None
-    table = gguf.get_tensor_name_map(known[family], model.config.num_hidden_layers)
+    table = gguf.get_tensor_name_map(architectures[family], model.config.num_hidden_layers)
 
     def names_of(module: Any, prefix: str) -> dict[str, str]:
         names: dict[str, str] = {}
@@ -161,11 +161,11 @@ def _require_shapes(path: Path, model: Any, names: dict[str, str], header: GGUFH
 
     Weights that several tensors of the file make together, such as experts, are left to transformers.
     """
-    own, makers = model.state_dict(), Counter(names.values())
+    weights, makers = model.state_dict(), Counter(names.values())
     for name, place in header.places.items():
-        wanted = own.get(names.get(name, ""))
-        if wanted is not None and makers[names[name]] == 1:
-            require_alike(path, name, place.shape, tuple(wanted.shape))
+        target = weights.get(names.get(name, ""))
+        if target is not None and makers[names[name]] == 1:
+            require_alike(path, name, place.shape, tuple(target.shape))
 
 
 class GGUFStore:
@@ -174,9 +174,9 @@ class GGUFStore:
     def __init__(self, path: Path, empty: Any, dtype: torch.dtype, described: GGUFConfiguration) -> None:
         from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
 
-        _, given, self.header = described
+        _, fields, self.header = described
         family = self.header.values["general.architecture"]
-        self.processor = TENSOR_PROCESSORS.get(family, TensorProcessor)(config=given)
+        self.processor = TENSOR_PROCESSORS.get(family, TensorProcessor)(config=fields)
         self.in_network = _names(empty, self.processor, family) or {}
         self.dtype = dtype
         _require_shapes(path, empty, self.in_network, self.header)
@@ -219,10 +219,10 @@ def _weights(
     parsed: dict[str, Any] = {"config": processor.config, "tensors": {}}  # experts are put together there
     for i, (name, place) in enumerate(header.places.items()):
         progress("dequantising weights", i, len(header.places))
-        whole = dequantize(_blocks(data[place.path], place), _kind(place)).reshape(place.shape)
-        made = processor.process(weights=whole, name=name, tensor_key_mapping=names, parsed_parameters=parsed)
-        if made.name in names:
-            parsed["tensors"][names[made.name]] = torch.from_numpy(np.copy(made.weights)).to(dtype)
+        values = dequantize(_blocks(data[place.path], place), _kind(place)).reshape(place.shape)
+        tensor = processor.process(weights=values, name=name, tensor_key_mapping=names, parsed_parameters=parsed)
+        if tensor.name in names:
+            parsed["tensors"][names[tensor.name]] = torch.from_numpy(np.copy(tensor.weights)).to(dtype)
     progress("dequantising weights", len(header.places), len(header.places))
     weights: dict[str, torch.Tensor] = parsed["tensors"]
     return weights
@@ -248,10 +248,10 @@ def _blocks(data: np.ndarray, place: WeightPlace) -> np.ndarray:
     from gguf.quants import quant_shape_to_byte_shape
 
     part = data[place.start : place.end]
-    plain = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}
+    dtypes = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}
     kind = _kind(place)
-    if kind in plain:
-        return part.view(plain[kind]).reshape(place.shape)
+    if kind in dtypes:
+        return part.view(dtypes[kind]).reshape(place.shape)
     row = quant_shape_to_byte_shape(place.shape, kind)[-1]
-    joined = math.gcd(len(part) // row, 1 << max(_GROUP // (16 * row), 1).bit_length() - 1) if row else 1
-    return part.reshape(-1, row * joined)
+    rows = math.gcd(len(part) // row, 1 << max(_GROUP // (16 * row), 1).bit_length() - 1) if row else 1
+    return part.reshape(-1, row * rows)

@@ -67,8 +67,8 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
     if not isinstance(tokens, torch.Tensor):
         raise InputError(f"windows of one length are needed here, got {len(tokens[0])} and {_other_length(tokens)}")
     # use_cache=False: a live cache would be appended to, and the layer could not be called again.
-    whole = {_IDS: tokens, "use_cache": False} if checkpoint.causal else {_IDS: tokens}
-    return whole | _types(checkpoint, ids, len(tokens))
+    arguments = {_IDS: tokens, "use_cache": False} if checkpoint.causal else {_IDS: tokens}
+    return arguments | _types(checkpoint, ids, len(tokens))
 
 
 def _own_arguments(checkpoint: Checkpoint, ids: Any) -> bool:

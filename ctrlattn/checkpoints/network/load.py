@@ -248,21 +248,21 @@ def _from_pretrained(description: Description, dtype: torch.dtype, attention: st
     import transformers
 
     cls = loader(description)
-    own = getattr(transformers, description.architecture, cls)
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": supported(own, attention)}
+    cls_of_source = getattr(transformers, description.architecture, cls)
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": supported(cls_of_source, attention)}
     with foreign(description.source):
         if description.shapes is not None:
             _require_sizes(description, _network_on_meta(cls, description.config))
-        made = description.gguf_configuration
+        configuration = description.gguf_configuration
         path = Path(description.folder) / str(gguf)
-        read = None if made is None else read_gguf(path, cls, made, progress, **options)
-        by_transformers = gguf is not None and read is None
+        pair = None if configuration is None else read_gguf(path, cls, configuration, progress, **options)
+        by_transformers = gguf is not None and pair is None
         if by_transformers:
             _require_amount(description, cls, str(gguf))
             progress("transformers dequantises the weights", 0, 1)
         if description.config is not None:
             options["config"] = description.config
-        model, info = read or cls.from_pretrained(
+        model, info = pair or cls.from_pretrained(
             name,
             output_loading_info=True,
             ignore_mismatched_sizes=True,

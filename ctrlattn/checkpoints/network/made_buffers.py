@@ -32,33 +32,33 @@ def fill_buffers(model: Any) -> None:
     InputError
         The rule of transformers does not fill one.
     """
-    made = [
+    buffers = [
         (path, name, buffer)
         for path, module in model.named_modules()
         for name, buffer in module._buffers.items()
         if buffer is not None and buffer.is_meta and name in module._non_persistent_buffers_set
     ]
-    from_zeros, from_ones = (_buffers_from(model, made, start) for start in (0, 1))
-    pairs = zip(made, from_zeros, from_ones, strict=True)
+    from_zeros, from_ones = (_buffers_from(model, buffers, start) for start in (0, 1))
+    pairs = zip(buffers, from_zeros, from_ones, strict=True)
     wrong = [f"{path}.{name}" for (path, name, _), a, b in pairs if not torch.equal(a, b)]
     if wrong:
         raise InputError(f"the numbers {wrong[0]} are neither a weight nor made of the configuration")
 
 
-def _buffers_from(model: Any, made: list[tuple[str, str, torch.Tensor]], start: int) -> list[torch.Tensor]:
+def _buffers_from(model: Any, buffers: list[tuple[str, str, torch.Tensor]], start: int) -> list[torch.Tensor]:
     """Return these buffers after the rule, where each number was `start` before it.
 
     The rule of a module may be that of the module around it, which is therefore asked after it.
     """
-    asked: dict[str, None] = {}
-    for path, name, buffer in made:
+    module_paths: dict[str, None] = {}
+    for path, name, buffer in buffers:
         model.get_submodule(path)._buffers[name] = torch.full_like(buffer, start, device="cpu")
         parts = path.split(".")
-        asked |= dict.fromkeys(".".join(parts[:end]) for end in range(len(parts), -1, -1))
+        module_paths |= dict.fromkeys(".".join(parts[:end]) for end in range(len(parts), -1, -1))
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # some rules draw numbers for weights, which are not used
-        for path in sorted(asked, key=lambda path: -path.count(".") - bool(path)):
+        for path in sorted(module_paths, key=lambda path: -path.count(".") - bool(path)):
             _owner(model, path)._init_weights(model.get_submodule(path))
-    return [model.get_submodule(path)._buffers[name] for path, name, _ in made]
+    return [model.get_submodule(path)._buffers[name] for path, name, _ in buffers]
 
 
 def _owner(model: Any, path: str) -> Any:

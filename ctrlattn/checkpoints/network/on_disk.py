@@ -151,8 +151,8 @@ def _layers(description: Description, model: Any) -> list[Any]:
     outer = [_members(each) for each in lists if id(each) not in inside]
     if not outer:
         raise InputError(f"{description.source}: no list of modules may be its layers: {_WHOLE}")
-    chosen = [each for each in outer if len(each) == description.layers] or [max(outer, key=_numbers)]
-    return [layer for each in chosen for layer in each]
+    layer_lists = [each for each in outer if len(each) == description.layers] or [max(outer, key=_numbers)]
+    return [layer for each in layer_lists for layer in each]
 
 
 def _members(modules: Any) -> list[Any]:
@@ -192,15 +192,15 @@ def _empty(description: Any, attention: str) -> Any:
     """Build the network as `load` does, whose parameters have no memory; what it makes of its configuration has."""
     import transformers
 
-    made = description.gguf_configuration
-    config = description.config if made is None else made.config
+    configuration = description.gguf_configuration
+    config = description.config if configuration is None else configuration.config
     if config is None:
         raise InputError(f"{description.source}: its configuration cannot be read alone: {_WHOLE}")
     cls = loader(description)
-    own = getattr(transformers, description.architecture, cls)
+    architecture = getattr(transformers, description.architecture, cls)
     build = cls.from_config if hasattr(cls, "from_config") else cls._from_config
     with torch.device("meta"):
-        model = build(config, attn_implementation=supported(own, attention), dtype=torch.float32)
+        model = build(config, attn_implementation=supported(architecture, attention), dtype=torch.float32)
     try:
         fill_buffers(model)
     except InputError as error:
@@ -208,25 +208,25 @@ def _empty(description: Any, attention: str) -> Any:
     return model.requires_grad_(False)
 
 
-def _without_head(whole: Any) -> Any:
+def _without_head(network: Any) -> Any:
     """Return the part of a network that gives the stream."""
     import transformers
 
-    headless: Any = transformers.MODEL_MAPPING.get(type(whole.config), None)
-    if headless is not None and isinstance(whole, headless):
-        return whole
-    base = whole.base_model
+    headless: Any = transformers.MODEL_MAPPING.get(type(network.config), None)
+    if headless is not None and isinstance(network, headless):
+        return network
+    base = network.base_model
     # A mere shell around the decoder of two stacks does not know what its inputs are.
     return base.decoder if type(base).__name__.endswith("DecoderWrapper") else base
 
 
-def _store(description: Description, whole: Any, model: Any) -> _Store:
+def _store(description: Description, network: Any, model: Any) -> _Store:
     folder = Path(description.folder)
     if description.gguf is not None:
-        made: Any = description.gguf_configuration
-        return GGUFStore(folder / description.gguf, model, torch.float32, made)
-    prefix = next(name for name, module in whole.named_modules() if module is model)
-    return StoredWeights([folder / file for file in _shards(folder)], whole, prefix + "." * bool(prefix))
+        configuration: Any = description.gguf_configuration
+        return GGUFStore(folder / description.gguf, model, torch.float32, configuration)
+    prefix = next(name for name, module in network.named_modules() if module is model)
+    return StoredWeights([folder / file for file in _shards(folder)], network, prefix + "." * bool(prefix))
 
 
 def _shards(folder: Path) -> list[str]:
@@ -244,8 +244,8 @@ def _read_rows_when_called(module: torch.nn.Embedding, store: _Store, name: str)
     shape, padding = tuple(module.weight.shape), module.padding_idx
     stand_in = ExpertStack(shape, lambda i: store.rows(name, [i])[0], lambda: store.read({name})[name])
 
-    def fill(_: Any, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        different, places = given[0].unique(return_inverse=True)
+    def fill(_: Any, arguments: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        different, places = arguments[0].unique(return_inverse=True)
         object.__setattr__(module, "weight", store.rows(name, different.tolist()))
         module.padding_idx = None  # it would count among the numbers of the text; it matters to gradients alone
         return (places,)

@@ -37,14 +37,16 @@ def readme(name: str, model: Any, tokenizer: Any | None, *, custom: bool) -> str
     load = f'model = transformers.{kind}.from_pretrained(".")'
     if tokenizer is not None:
         load += '; tokenizer = transformers.AutoTokenizer.from_pretrained(".")'
-    plain = _code("import transformers", load, "", model, tokenizer)
+    with_transformers = _code("import transformers", load, "", model, tokenizer)
     if custom:
-        plain = "Plain transformers refuses this directory, since none of its classes computes this network.\n"
+        with_transformers = (
+            "Plain transformers refuses this directory, since none of its classes computes this network.\n"
+        )
     else:
-        plain = f"With plain transformers:\n\n{plain}"
+        with_transformers = f"With plain transformers:\n\n{with_transformers}"
     return (
         f"# {name}, saved by ctrlattn {__version__}\n\n{_changes_in_words(model)}\n\n"
-        f'With ctrlattn (`pip install "ctrlattn[hf]"`), in this directory:\n\n{ours}\n{plain}'
+        f'With ctrlattn (`pip install "ctrlattn[hf]"`), in this directory:\n\n{ours}\n{with_transformers}'
     )
 
 

@@ -87,16 +87,16 @@ def repeat(
     family, model = checkpoint.family, shared(checkpoint.model)
     a, b = law.span
     before = structure_of(model)
-    whole = family.layers_of(model)
-    spans = [whole[a:b], *(_around_the_same_weights(model, whole[a:b]) for _ in range(law.passes - 1))]
+    layer_list = family.layers_of(model)
+    spans = [layer_list[a:b], *(_around_the_same_weights(model, layer_list[a:b]) for _ in range(law.passes - 1))]
     closing = law.closing()
     for k, span in enumerate(spans):
         for layer in span:
             hook = _Hook(law, closing, k, starts=layer is span[0], ends=layer is span[-1])
             layer.register_forward_hook(hook, with_kwargs=True)
             layer.register_buffer(_CARRIED, _digits(law), persistent=False)  # it decides what the network computes
-    places = [*range(b), *list(range(a, b)) * (law.passes - 1), *range(b, len(whole))]
-    put_layers(family, model, [*whole[:a], *chain(*spans), *whole[b:]], places)
+    places = [*range(b), *list(range(a, b)) * (law.passes - 1), *range(b, len(layer_list))]
+    put_layers(family, model, [*layer_list[:a], *chain(*spans), *layer_list[b:]], places)
     stand_ins = {
         kind: {i: stands[layer] for i, layer in enumerate(places) if layer in stands} for kind, stands in before.items()
     }

@@ -228,7 +228,7 @@ def _error_of_a_cache(model: Any, ids: torch.Tensor) -> float | None:
     """Return how far the last token is from the whole text's if the last two come one by one; None without a cache."""
     from transformers import Cache
 
-    whole = _output(_run(model, {"input_ids": ids, "use_cache": False}))
+    output = _output(_run(model, {"input_ids": ids, "use_cache": False}))
     step = _run(model, {"input_ids": ids[:, :-2], "use_cache": True})
     for i in (-2, -1):
         cache = {name: value for name, value in step.items() if isinstance(value, Cache)}
@@ -237,7 +237,7 @@ def _error_of_a_cache(model: Any, ids: torch.Tensor) -> float | None:
         token = ids[:, i : ids.shape[-1] + i + 1]
         step = _run(model, {"input_ids": token, "use_cache": True, **cache})
     last = _output(step)[:, -1:]
-    return difference(last, whole[:, -1:], whole[:, -1:], ())
+    return difference(last, output[:, -1:], output[:, -1:], ())
 
 
 def _run(model: Callable[..., Any], inputs: dict[str, Any]) -> Any:

@@ -195,19 +195,19 @@ def open_changed(
     if tokenizer is None and any("token" in path.name for path in visible(folder)):
         where = {"config": config, "local_files_only": True, "trust_remote_code": False}
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **where)
-    whole = Checkpoint(model, tokenizer, row, str(folder), stored)
-    return whole if loop is None else repeat(whole, **loop)
+    checkpoint = Checkpoint(model, tokenizer, row, str(folder), stored)
+    return checkpoint if loop is None else repeat(checkpoint, **loop)
 
 
 def _build(
     config: Any, weights: dict[str, torch.Tensor], family: Any, structure: Structure, *, dtype: Any, attention: str
 ) -> Any:
     empty = _empty(_class_of(config), config)
-    whole, tied = empty.state_dict(), set(empty.all_tied_weights_keys)
+    state_of_all, tied = empty.state_dict(), set(empty.all_tied_weights_keys)
     # What is gone gets zeros that take no memory, so that nothing is missing, and goes again at once.
-    lacking = whole.keys() - weights.keys() - tied
-    filled = {name: torch.zeros(()).expand(whole[name].shape) for name in lacking}
-    stored = {name: weight for name, weight in weights.items() if name in whole}
+    lacking = state_of_all.keys() - weights.keys() - tied
+    filled = {name: torch.zeros(()).expand(state_of_all[name].shape) for name in lacking}
+    stored = {name: weight for name, weight in weights.items() if name in state_of_all}
     if dtype == torch.float64:  # the grouped products of experts know no doubles
         config._experts_implementation = "eager"
     options = {"config": config, "dtype": dtype, "attn_implementation": supported(empty, attention)}
@@ -216,7 +216,7 @@ def _build(
     missing = sorted(model.state_dict().keys() - weights.keys() - tied)
     if missing:
         raise InputError(f"{len(missing)} weights are missing in the file, the first is {missing[0]}")
-    model.load_state_dict({name: weight for name, weight in weights.items() if name not in whole}, strict=False)
+    model.load_state_dict({name: weight for name, weight in weights.items() if name not in state_of_all}, strict=False)
     return model
 
 
@@ -243,7 +243,7 @@ def _dropped_weights(family: Any, model: Any) -> dict[str, torch.Tensor]:
     compiled or pruned network are then lost without a word.
     """
     remainder = _empty(type(model), model.config)
-    whole = remainder.state_dict()
+    state_of_all = remainder.state_dict()
     apply(family, remainder, structure_of(model))
     expected, state = remainder.state_dict(), model.state_dict()
     tied = set(model.all_tied_weights_keys)
@@ -258,7 +258,7 @@ def _dropped_weights(family: Any, model: Any) -> dict[str, torch.Tensor]:
             "checkpoints.drop"
         )
     _require_plain(model, dict(remainder.named_modules()))
-    return {name: weight for name, weight in sorted(whole.items()) if name not in expected}
+    return {name: weight for name, weight in sorted(state_of_all.items()) if name not in expected}
 
 
 def _require_plain(model: Any, plain: dict[str, Any]) -> None:
@@ -331,8 +331,8 @@ def _narrow(
     """
     if dtype is None:
         return weights, model.dtype
-    whole = _empty(type(model), model.config).state_dict()
-    names = [name for name in whole if name in weights and weights[name].is_floating_point()]
+    state_of_all = _empty(type(model), model.config).state_dict()
+    names = [name for name in state_of_all if name in weights and weights[name].is_floating_point()]
     narrow = {name: weights[name].to(dtype) for name in names}
     if all(torch.equal(narrow[name].to(weights[name].dtype), weights[name]) for name in names):
         return weights | narrow, dtype

@@ -44,14 +44,14 @@ class Conversion:
         """Map name -> weight, of the tensors that are held."""
         converter = deepcopy(self.converter)
         for pattern, members in self.held.items():
-            converter.collected_tensors[pattern] = [tensors[held] for held in members]
-        made = converter.convert(self.name, model=self.model, config=self.model.config)
-        return {name: value[0] if isinstance(value, list) else value for name, value in made.items()}
+            converter.collected_tensors[pattern] = [tensors[source] for source in members]
+        weights = converter.convert(self.name, model=self.model, config=self.model.config)
+        return {name: value[0] if isinstance(value, list) else value for name, value in weights.items()}
 
     @property
     def sources(self) -> list[Held]:
         """Return all tensors that it takes."""
-        return [held for members in self.held.values() for held in members]
+        return [source for members in self.held.values() for source in members]
 
 
 Making = list[Piece] | Conversion
@@ -76,25 +76,25 @@ def makings(held: dict[str, Held], model: Any) -> dict[str, Making]:
     >>> makings({"h.0.ln_1.bias": Held(Path("a"), "h.0.ln_1.bias", (4,))}, model)["transformer.h.0.ln_1.bias"]
     [Piece(path=PosixPath('a'), name='h.0.ln_1.bias', part=())]
     """
-    wanted = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
-    made: dict[str, tuple[Making, tuple[int, ...]]] = {}
+    shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    makings_by_name: dict[str, tuple[Making, tuple[int, ...]]] = {}
     for name, (converter, members) in _collect(held, model).items():
         if converter is None:
             first = members[""][0]
-            made.setdefault(name, ([Piece(first.path, first.name, ())], first.shape))
+            makings_by_name.setdefault(name, ([Piece(first.path, first.name, ())], first.shape))
             continue
-        pieces = _side_by_side(converter, members, wanted[name])
+        pieces = _side_by_side(converter, members, shapes[name])
         if pieces is not None:
-            made.setdefault(name, (pieces, wanted[name]))
+            makings_by_name.setdefault(name, (pieces, shapes[name]))
             continue
         conversion = Conversion(converter, model, name, members)
         for each, shape in _shapes(conversion).items():
-            made.setdefault(each, (conversion, shape))
+            makings_by_name.setdefault(each, (conversion, shape))
     for pair in (getattr(model, "all_tied_weights_keys", None) or {}).items():  # one weight in two places
         for name, other in (pair, pair[::-1]):
-            if name not in made and other in made:
-                made[name] = made[other]
-    return {name: making for name, (making, shape) in made.items() if wanted.get(name) == shape}
+            if name not in makings_by_name and other in makings_by_name:
+                makings_by_name[name] = makings_by_name[other]
+    return {name: making for name, (making, shape) in makings_by_name.items() if shapes.get(name) == shape}
 
 
 def _collect(held: dict[str, Held], model: Any) -> dict[str, tuple[Any | None, dict[str, list[Held]]]]:
@@ -106,13 +106,13 @@ def _collect(held: dict[str, Held], model: Any) -> dict[str, tuple[Any | None, d
     renamings = [entry for entry in table if isinstance(entry, WeightRenaming)]
     converters = [entry for entry in table if isinstance(entry, WeightConverter)]
     owner = {pattern: converter for converter in converters for pattern in converter.source_patterns}
-    own, base = model.state_dict(), model.base_model_prefix
+    state, base = model.state_dict(), model.base_model_prefix
     collected: dict[str, tuple[Any | None, dict[str, list[Held]]]] = {}
     for stored in sorted(held, key=dot_natural_key):
-        name, pattern = rename_source_key(stored, renamings, converters, base, own)
-        if name not in own and stored in own:
-            name, pattern = rename_source_key(stored, [], [], base, own)
-        if name in own:
+        name, pattern = rename_source_key(stored, renamings, converters, base, state)
+        if name not in state and stored in state:
+            name, pattern = rename_source_key(stored, [], [], base, state)
+        if name in state:
             _, members = collected.setdefault(name, (None if pattern is None else owner[pattern], {}))
             members.setdefault(pattern or "", []).append(held[stored])
     return collected
@@ -135,20 +135,20 @@ def _side_by_side(converter: Any, members: dict[str, list[Held]], shape: tuple[i
     ends = [0, *accumulate(height[0] for height in heights)]
     pieces = []
     for pattern, (start, end) in zip(patterns, pairwise(ends), strict=True):
-        if len(members[pattern]) != count or any(held.shape != (end - start, columns) for held in members[pattern]):
+        if len(members[pattern]) != count or any(source.shape != (end - start, columns) for source in members[pattern]):
             return None
         part = (slice(start, end),) if len(patterns) > 1 else ()
-        pieces += [Piece(held.path, held.name, (i, *part)) for i, held in enumerate(members[pattern])]
+        pieces += [Piece(source.path, source.name, (i, *part)) for i, source in enumerate(members[pattern])]
     return pieces
 
 
 def _shapes(conversion: Conversion) -> dict[str, tuple[int, ...]]:
     """Map name -> shape of what a conversion makes; empty where it does not take the tensors that there are."""
     try:
-        made = conversion({held: torch.empty(held.shape, device="meta") for held in conversion.sources})
+        weights = conversion({source: torch.empty(source.shape, device="meta") for source in conversion.sources})
     except Exception:  # whatever transformers raises: the weights are told as missing
         return {}
-    return {name: tuple(weight.shape) for name, weight in made.items()}
+    return {name: tuple(weight.shape) for name, weight in weights.items()}
 
 
 class StoredWeights:
@@ -165,12 +165,14 @@ class StoredWeights:
     """
 
     def __init__(self, paths: list[Path], model: Any, prefix: str = "") -> None:
-        held = {name: Held(path, name, shape) for path in paths for name, shape in safetensors_header(path).items()}
-        own = model.state_dict()
-        made = makings(held, model)
-        self.makings = {name.removeprefix(prefix): making for name, making in made.items() if name.startswith(prefix)}
-        self.shapes = {name: tuple(own[prefix + name].shape) for name in self.makings}
-        self.dtypes = {name: own[prefix + name].dtype for name in self.makings}
+        stored = {name: Held(path, name, shape) for path in paths for name, shape in safetensors_header(path).items()}
+        state = model.state_dict()
+        makings_by_name = makings(stored, model)
+        self.makings = {
+            name.removeprefix(prefix): making for name, making in makings_by_name.items() if name.startswith(prefix)
+        }
+        self.shapes = {name: tuple(state[prefix + name].shape) for name in self.makings}
+        self.dtypes = {name: state[prefix + name].dtype for name in self.makings}
         self.prefix, self.pages = prefix, OwnPages()
 
     def names(self) -> set[str]:
@@ -189,8 +191,8 @@ class StoredWeights:
                 weights[name] = self._room(name)
                 pieces += [(piece.path, piece.name, weights[name][piece.part]) for piece in making]
         for conversion in conversions.values():
-            made = self._convert(conversion)
-            weights |= {name: made[name] for name in names & made.keys() if self.makings[name] is conversion}
+            converted = self._convert(conversion)
+            weights |= {name: converted[name] for name in names & converted.keys() if self.makings[name] is conversion}
         _read_into(pieces)
         return weights
 
@@ -199,10 +201,10 @@ class StoredWeights:
         return self.pages.room(shape) if dtype == torch.float32 else torch.empty(shape, dtype=dtype)
 
     def _convert(self, conversion: Conversion) -> dict[str, torch.Tensor]:
-        tensors = {held: torch.empty(held.shape) for held in conversion.sources}
-        _read_into([(held.path, held.name, tensor) for held, tensor in tensors.items()])
-        made = conversion(tensors)
-        return {name.removeprefix(self.prefix): weight for name, weight in made.items()}
+        tensors = {source: torch.empty(source.shape) for source in conversion.sources}
+        _read_into([(source.path, source.name, tensor) for source, tensor in tensors.items()])
+        converted = conversion(tensors)
+        return {name.removeprefix(self.prefix): weight for name, weight in converted.items()}
 
     def has_members(self, name: str) -> bool:
         """Return whether the members of a stack can be read one at a time."""

@@ -85,8 +85,8 @@ def frame_of(checkpoint: "Checkpoint | Description") -> Frame:
     """
     if checkpoint.tokenizer is None:
         return Frame((), ())
-    whole = _whole_frame(checkpoint)
-    return whole._replace(behind=()) if checkpoint.causal else whole
+    frame = _whole_frame(checkpoint)
+    return frame._replace(behind=()) if checkpoint.causal else frame
 
 
 def _whole_frame(checkpoint: "Checkpoint | Description") -> Frame:

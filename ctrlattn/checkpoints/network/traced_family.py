@@ -71,14 +71,14 @@ class Traced:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the structure as config.json holds it; `traced_from` reads it."""
-        whole = asdict(replace(self, answers={}))
-        whole["answers"] = {name: list(answer) for name, answer in self.answers.items()}
-        for call in whole["structure"]["calls"]:
+        fields = asdict(replace(self, answers={}))
+        fields["answers"] = {name: list(answer) for name, answer in self.answers.items()}
+        for call in fields["structure"]["calls"]:
             for step in call["steps"]:
                 for part in (step["skip"], *(term["coefficient"] for term in step["terms"])):
                     if isinstance(part["value"], torch.Tensor):
                         part["value"] = part["value"].tolist()
-        return whole
+        return fields
 
 
 def traced_from(entry: dict[str, Any]) -> Traced:

@@ -103,9 +103,11 @@ def _layers_to_drop(
 ) -> dict[Kind, tuple[int, ...]]:
     """Return {kind: layers to drop}, checked against the network."""
     require_no_loop(checkpoint)
-    whole = {checkpoint.layer_index(layer) for layer in blocks}
+    block_layers = {checkpoint.layer_index(layer) for layer in blocks}
     before, places = structure_of(checkpoint.model), {(s.kind, s.layer) for s in checkpoint.sublayers()}
-    layers: dict[Kind, set[int]] = {kind: {i for k, i in places if k == kind and i in whole} for kind in get_args(Kind)}
+    layers: dict[Kind, set[int]] = {
+        kind: {i for k, i in places if k == kind and i in block_layers} for kind in get_args(Kind)
+    }
     for kind in get_args(Kind):
         for layer in (checkpoint.layer_index(layer) for layer in by_kind.get(kind, ())):
             checkpoint.sublayer(kind, layer)  # says what the layer has where it has none of this kind

@@ -97,13 +97,13 @@ def require_windows(tokens: int, window: int, least: int) -> int:
     """
     if window < 2:
         raise InputError(f"a window needs at least two tokens, got {window}")
-    whole = tokens // window
-    if whole < least:
+    windows = tokens // window
+    if windows < least:
         raise InputError(
-            f"the text has {tokens} tokens, {whole} windows of {window}: at least {least} are needed; give a "
+            f"the text has {tokens} tokens, {windows} windows of {window}: at least {least} are needed; give a "
             "longer text or a shorter window"
         )
-    return whole
+    return windows
 
 
 def require_texts(lengths: Sequence[int | None], window: int) -> None:

@@ -124,14 +124,14 @@ def kinds_of(model: Any, call: Followed, steps: Sequence[RawStep], axis: int) ->
     kinds: list[TermKind] = []
     causal = True
     for term in terms:
-        named = term.path in values and term.reading.form is not None
-        mixes = _has_changed(call, term, first, axis, slice(1, None)) if named else _mixes_by_operations(term)
+        is_named = term.path in values and term.reading.form is not None
+        mixes = _has_changed(call, term, first, axis, slice(1, None)) if is_named else _mixes_by_operations(term)
         kinds.append(_kind(call, term, axis, mixes))
-        causal = causal and not (named and _has_changed(call, term, last, axis, slice(0, -1)))
+        causal = causal and not (is_named and _has_changed(call, term, last, axis, slice(0, -1)))
     _require_apart(call, steps, kinds, values)
     if any(term.path not in values for term in terms) and call.out is not None:
-        whole = called_again(model.get_submodule(call.path), call, other_token(call.x, axis, -1), (), {})
-        causal = causal and not differs(whole[""], call.out, axis, slice(0, -1))
+        outputs = called_again(model.get_submodule(call.path), call, other_token(call.x, axis, -1), (), {})
+        causal = causal and not differs(outputs[""], call.out, axis, slice(0, -1))
     return kinds, causal
 
 

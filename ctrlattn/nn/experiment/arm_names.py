@@ -18,10 +18,10 @@ def names() -> list[str]:
     >>> "pidformer-ema-learned" in names(), "softmax-learned" in names()
     (True, False)
     """
-    plain = [*presets.names(), *RELATIVES, AGAIN, FLIPPED]
+    base_names = [*presets.names(), *RELATIVES, AGAIN, FLIPPED]
     controlled = [name for name in presets.names() if isinstance(presets.get(name).controller, PID)]
     values = [name for name in controlled if presets.get(name).skip == 0]
-    return [*plain, *(name + suffix for name in values for suffix in SUFFIXES)]
+    return [*base_names, *(name + suffix for name in values for suffix in SUFFIXES)]
 
 
 def loop_of_file(arm: str) -> Loop:

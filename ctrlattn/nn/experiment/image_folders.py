@@ -220,5 +220,7 @@ def _classes(path: Path) -> tuple[list[str], list[tuple[Path, int]]]:
 
 
 def _data(path: Path, names: list[str], side: int, parts: list[list[tuple[Path, int]]]) -> Data:
-    made = [Examples(Images([f for f, _ in rows], side), torch.tensor([label for _, label in rows])) for rows in parts]
-    return Data(path.resolve().name, len(names), made[0], made[1], made[2], MEAN, DEVIATION)
+    examples = [
+        Examples(Images([f for f, _ in rows], side), torch.tensor([label for _, label in rows])) for rows in parts
+    ]
+    return Data(path.resolve().name, len(names), examples[0], examples[1], examples[2], MEAN, DEVIATION)

@@ -68,23 +68,23 @@ def compare_loops(
     each = [settings_of(plan, arm, seed) for seed in plan.seeds for arm in plan.arms]
     if workers > 1:
         share([(_name(s), trained, (s, runs, weights, silent, mark)) for s in each], progress, workers)
-    made = []
+    runs_made = []
     for done, settings in enumerate(each):
         progress(f"training: {_name(settings)}", done, len(each))
-        made.append(trained(settings, runs, weights, progress, mark, device))
+        runs_made.append(trained(settings, runs, weights, progress, mark, device))
         _require_unchanged(out / "plan.json", mark)
-    forecasts = _forecasts(made)
+    forecasts = _forecasts(runs_made)
     sealed = _written_before(out / "forecasts.json", {"plan": mark, "rows": forecasts}, progress)
     if workers > 1:
-        work = [(_name(s), run_beyond, (s, r, weights, past)) for s, r in zip(each, made, strict=True)]
+        work = [(_name(s), run_beyond, (s, r, weights, past)) for s, r in zip(each, runs_made, strict=True)]
         share(work, progress, workers)
     ends = []
-    for done, (settings, run) in enumerate(zip(each, made, strict=True)):
+    for done, (settings, run) in enumerate(zip(each, runs_made, strict=True)):
         progress(f"beyond training: {_name(settings)}", done, len(each))
         ends.append(run_beyond(settings, run, weights, past, device))
         _require_unchanged(out / "plan.json", mark)
     progress("compared", len(each), len(each))
-    result = json_ready(_comparison_of(plan, made, ends, forecasts))
+    result = json_ready(_comparison_of(plan, runs_made, ends, forecasts))
     result = {"run": provenance(mark), **result, "digests": {"plan": mark, "forecasts": sealed}}
     with atomic(out / "comparison.json") as path:
         path.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
@@ -140,9 +140,12 @@ def run_beyond(
 
 
 def _comparison_of(
-    plan: ComparisonPlan, made: list[dict[str, Any]], ends: list[dict[str, Any]], forecasts: list[dict[str, Any]]
+    plan: ComparisonPlan,
+    trained_runs: list[dict[str, Any]],
+    ends: list[dict[str, Any]],
+    forecasts: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    pairs = list(zip(made, ends, strict=True))
+    pairs = list(zip(trained_runs, ends, strict=True))
     passes = settings_of(plan, plan.arms[0], plan.seeds[0]).trained_passes
     runs = [
         {
@@ -167,10 +170,10 @@ def _comparison_of(
     }
 
 
-def _forecasts(made: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _forecasts(trained_runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return one row for each arm, seed and mark: what was measured, and what each rule says."""
     rows = []
-    for run in made:
+    for run in trained_runs:
         for step, values in zip(run["marks"], run["forecasts"], strict=True):
             of = {name: run["settings"][name] for name in ("arm", "seed")}
             rows.append(
@@ -221,8 +224,8 @@ def _written_before(path: Path, content: dict[str, Any], progress: Progress) -> 
 def _require_unchanged(path: Path, mark: str) -> None:
     """Raise InputError where the plan that the runs follow is no longer the plan in the file."""
     try:
-        now = json.loads(path.read_text(encoding="utf-8"))
-        same = digest({k: v for k, v in now.items() if k != "sha256"}) == mark == now.get("sha256")
+        file_content = json.loads(path.read_text(encoding="utf-8"))
+        same = digest({k: v for k, v in file_content.items() if k != "sha256"}) == mark == file_content.get("sha256")
     except (OSError, ValueError, AttributeError):
         same = False
     if not same:

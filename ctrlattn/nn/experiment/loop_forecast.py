@@ -72,7 +72,7 @@ def forecast(network: LoopedNetwork, settings: LoopSettings, progress: Progress 
         except ArithmeticError as error:
             failed.append(f"at problem {done + 1} {error}")
     radius, residual, rest = ([row.radius for row in rows], [row.residual for row in rows], [row.rest for row in rows])
-    said: dict[str, bool | None] = {
+    votes: dict[str, bool | None] = {
         "poles": _majority([r > 1 for r in radius]),
         "residual": _majority([r > MOST_RESIDUAL for r in residual]),
         "rest": _majority([r is None or r >= 1 for r in rest]),
@@ -81,7 +81,7 @@ def forecast(network: LoopedNetwork, settings: LoopSettings, progress: Progress 
     pairs = [[[v.real, v.imag] for v in row.eigenvalues.tolist()] for row in rows]
     return {
         "accuracy": accuracy, "radius": radius, "residual": residual, "rest": rest, "eigenvalues": pairs,
-        "collapse": dict.fromkeys(said) if failed else said, "why": why,
+        "collapse": dict.fromkeys(votes) if failed else votes, "why": why,
     }  # fmt: skip
 
 

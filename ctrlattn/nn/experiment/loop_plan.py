@@ -66,9 +66,9 @@ def loop_plan(
     ['recall: accuracy_8 >']
     """
     pooled = task_of(task).pooled
-    known = [f.name for f in fields(LoopSettings) if f.name not in ("task", "arm", "seed")]
+    names = [f.name for f in fields(LoopSettings) if f.name not in ("task", "arm", "seed")]
     for name in settings:
-        require_known("setting", name, known)
+        require_known("setting", name, names)
     if not seeds or len(set(seeds)) != len(seeds) or not arms or len(set(arms)) != len(arms):
         raise InputError("a comparison needs at least one arm and one seed, each given once")
     for seed in seeds:

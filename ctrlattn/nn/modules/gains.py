@@ -173,9 +173,9 @@ class Actuator(torch.nn.Module):
         clipped = torch.clamp(u, -self.limit, self.limit)
         winding = (u != clipped) & (u * self.gain * e > 0)
         # The first memory of a PID is its integral; its memories of the error do not wind up.
-        held = 1 if self.is_pid else len(new)
-        pairs = zip(new[:held], state[:held], strict=True)
-        return clipped, (*(torch.where(winding, old, s) for s, old in pairs), *new[held:])
+        integrals = 1 if self.is_pid else len(new)
+        pairs = zip(new[:integrals], state[:integrals], strict=True)
+        return clipped, (*(torch.where(winding, old, s) for s, old in pairs), *new[integrals:])
 
     def realization(self) -> Realization:
         """Return (A, B, C, D) of the linear law, which holds while u is within the limits."""

@@ -86,10 +86,11 @@ def stack(
     if len(each) != depth:
         raise InputError(f"a sequence of controllers needs one for each layer: {len(each)} for {depth} layers")
     heads = options["heads"]
-    made = [None if mixing is None else mixing(k, heads, options["dim"] // heads) for k in range(depth)]
+    mixings = [None if mixing is None else mixing(k, heads, options["dim"] // heads) for k in range(depth)]
     rates = [drop_path * k / max(depth - 1, 1) for k in range(depth)]
     blocks = torch.nn.ModuleList(
-        Block(controller=c, mixing=m, drop_path=rate, **options) for c, m, rate in zip(each, made, rates, strict=True)
+        Block(controller=c, mixing=m, drop_path=rate, **options)
+        for c, m, rate in zip(each, mixings, rates, strict=True)
     )
     _require_one_memory(blocks)
     return blocks

@@ -120,9 +120,9 @@ def value_maps(profile: "xr.Dataset") -> Figure:
     )
     fig.colorbar(points, ax=plane, label="Layer", location="bottom", shrink=0.8)
     # The outermost thousandth is left out, so that one head does not hide the others.
-    there = np.abs(modes[~np.isnan(modes)])
-    reach = (float(np.quantile(there, 0.999)) if there.size else 0.0) or 1.0
-    outside = int(np.sum(there > reach * 1.05))
+    sizes = np.abs(modes[~np.isnan(modes)])
+    reach = (float(np.quantile(sizes, 0.999)) if sizes.size else 0.0) or 1.0
+    outside = int(np.sum(sizes > reach * 1.05))
     plane.axvline(0.0, color="black", linewidth=0.9)
     plane.set(
         xlim=(-1.05 * reach, 1.05 * reach), ylim=(-1.05 * reach, 1.05 * reach), xlabel="Real part",

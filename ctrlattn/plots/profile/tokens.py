@@ -72,8 +72,8 @@ def sinks(profile: "xr.Dataset") -> Figure:
     right.plot(depth, ratio, color=GREY, linewidth=1.0)
     indices = [int(t) for t in dict.fromkeys(token.tolist())]
     for name, look in styles([f"token {t}" for t in indices]).items():
-        there = token == int(name.split()[1])
-        right.plot(depth[there], ratio[there], look["marker"], color=look["color"], label=name)
+        is_token = token == int(name.split()[1])
+        right.plot(depth[is_token], ratio[is_token], look["marker"], color=look["color"], label=name)
     log_scale(right, ratio)
     right.set(xlabel="Depth (layers)", ylabel="Largest norm / median norm", title="Massive activation")
     if len(indices) <= 8:

@@ -246,9 +246,9 @@ def _saved_sentences(drop: Drop) -> tuple[str, ...]:
 def _importance(drop: Drop) -> list[Section]:
     reduction = drop.reduction
     scores = {str(name): reduction.scores[name].to_numpy() for name in reduction.scores.data_vars}
-    there = {name: noun for name, noun in _KINDS.items() if name in scores}
-    least = listed([f"{layer_list((int(np.nanargmin(scores[name])),))} ({noun})" for name, noun in there.items()])
-    last = next(reversed(there))
+    nouns = {name: noun for name, noun in _KINDS.items() if name in scores}
+    least = listed([f"{layer_list((int(np.nanargmin(scores[name])),))} ({noun})" for name, noun in nouns.items()])
+    last = next(reversed(nouns))
     peak = int(np.nanargmax(scores[f"{last}_max"]))
     return [
         Section(
@@ -281,7 +281,7 @@ def _choice(drop: Drop) -> list[Section]:
     choice, losses = drop.reduction.choice, drop.reduction.losses
     if choice is None:
         return []
-    measured = losses["reduced"].loss - losses["intact"].loss
+    increase = losses["reduced"].loss - losses["intact"].loss
     kind: Any = next(part for part, layers in drop.reduction.gone.items() if layers)
     slope = np.full(drop.reduction.scores.sizes["layer"], np.nan)
     slope[[sublayer.layer for sublayer in drop.reduction.before.sublayers(kind)]] = choice.slope
@@ -294,7 +294,7 @@ def _choice(drop: Drop) -> list[Section]:
                 "One pass with gradients predicts, to second order, what every gain and every pair of gains costs; the "
                 f"layers were taken greedily in the order {', '.join(map(str, choice.order))}.",
                 f"The prediction for all of them is {number(float(choice.predicted[-1]), 3)} nats per token; the "
-                f"measurement on the held-out text is {number(measured, 3)}.",
+                f"measurement on the held-out text is {number(increase, 3)}.",
             ),
             pictures=(
                 Picture(

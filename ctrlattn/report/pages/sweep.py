@@ -161,12 +161,14 @@ def _maps(sweep: Swept) -> list[Section]:
     y, x = (_ticks(sweep, axes[i]) for i in (down, across))
     mark = None if sweep.best is None else (place[down], place[across])
     others = [i for i in range(len(shape)) if i not in (down, across) and shape[i] > 1]
-    held = [(sweep.names[axes[i].path], sweep.dataset[sweep.names[axes[i].path]].to_numpy()[place[i]]) for i in others]
+    fixed_values = [
+        (sweep.names[axes[i].path], sweep.dataset[sweep.names[axes[i].path]].to_numpy()[place[i]]) for i in others
+    ]
     caption = "The mark is the best cell; grey cells have no finite number." + (
-        f" The map is drawn for the best cell's {listed([name for name, _ in held])}." if held else ""
+        f" The map is drawn for the best cell's {listed([name for name, _ in fixed_values])}." if fixed_values else ""
     )
     # The picture is passed on without its page, so that it says itself where it was cut.
-    title = ", ".join(f"{name} = {_value_in_words(value)}" for name, value in held)
+    title = ", ".join(f"{name} = {_value_in_words(value)}" for name, value in fixed_values)
     pictures = []
     for _, output in sweep.plan.outputs:
         values = sweep.dataset[output.name].to_numpy()[at]

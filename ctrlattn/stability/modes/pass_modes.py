@@ -58,13 +58,13 @@ class OddNumberLimit(NamedTuple):
             )
         if not self.binds:
             return "no real eigenvalue reaches 1 + recall: the odd-number limit forbids nothing"
-        said = (
+        words = (
             f"the real eigenvalue {self.above[0]:.6g} of J is at or above 1 + recall, so no stable controller with "
             "C(1) > 0 stabilises it (odd-number limit)"
         )
         if len(self.below):
-            said += f", and no other does so together with {self.below[0]:.6g} below"
-        return f"{said}; a recall above {self.recall:.6g} would"
+            words += f", and no other does so together with {self.below[0]:.6g} below"
+        return f"{words}; a recall above {self.recall:.6g} would"
 
 
 def pass_poles(controller: Any, spectrum: Any, recall: float = 0.0) -> np.ndarray:
@@ -247,8 +247,8 @@ def odd_number_limit(spectrum: Any, recall: float = 0.0, *, errors: Any = None) 
     below = real & (modes.real + off < edge)
     open_ = ~above & ~below & (np.abs(np.imag(modes)) <= off) & (modes.real + off >= edge)
     least = max(float(np.max(modes.real)) - 1, 0.0)
-    at_edge, held, holds_not = (np.sort(modes.real[part])[::-1] for part in (open_, below, above))
-    return OddNumberLimit(holds_not, held, edge, least, at_edge)
+    at_edge, stable, holds_not = (np.sort(modes.real[part])[::-1] for part in (open_, below, above))
+    return OddNumberLimit(holds_not, stable, edge, least, at_edge)
 
 
 def gain_pencil(controller: Any, mode: complex, recall: float = 0.0) -> Pencil:

@@ -115,7 +115,7 @@ def _principal(triangles: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.svd(product)[0])
 
 
-def _changes(now: np.ndarray, before: np.ndarray) -> np.ndarray:
-    annihilated = np.isneginf(now) & np.isneginf(before)
+def _changes(after: np.ndarray, before: np.ndarray) -> np.ndarray:
+    annihilated = np.isneginf(after) & np.isneginf(before)
     with np.errstate(invalid="ignore"):
-        return np.where(annihilated, 0.0, np.abs(now - before))
+        return np.where(annihilated, 0.0, np.abs(after - before))

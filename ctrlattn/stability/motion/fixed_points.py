@@ -78,8 +78,8 @@ def layer_map(loop: Loop, x: Array, *, reference: Array | None = None) -> tuple[
     loop = replace(loop, controller=controller)
 
     def step(z: Array) -> Array:
-        held = tuple(z[1:]) if loop.controller is not None else None
-        new, after, _ = loop.step(z[0], LoopState(initial.reference, held, acting=True))
+        memory_state = tuple(z[1:]) if loop.controller is not None else None
+        new, after, _ = loop.step(z[0], LoopState(initial.reference, memory_state, acting=True))
         return xp.stack([new, *(after.controller or ())])
 
     return step, xp.stack([x, *memory])
@@ -359,8 +359,8 @@ def with_read_memories(controller: Any, e: Array) -> tuple[Any, tuple[Array, ...
         return controller, memory
     import control
 
-    used = (controller.ki != 0, controller.kd != 0, controller.kd != 0)
-    memories = tuple(m for m, read in zip(memory, used, strict=False) if read)
+    reads = (controller.ki != 0, controller.kd != 0, controller.kd != 0)
+    memories = tuple(m for m, is_read in zip(memory, reads, strict=False) if is_read)
     system = control.ss(*controller.realization(), 1, remove_useless_states=False)
     return LTIController(system), memories
 

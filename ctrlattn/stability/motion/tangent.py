@@ -92,13 +92,13 @@ class Tangent:
 
     def _scale(self, step: Step, x: np.ndarray) -> float:
         """Return the scale of the map about x, measured again where the state is far from where it was measured."""
-        now = float(np.max(np.abs(x), initial=0.0))
+        scale = float(np.max(np.abs(x), initial=0.0))
         usual = self.size == self.at
         # A step from where the state once was would reach across the set that it has come down to.
-        if not self.size or now < _FAR * self.at or (not usual and self.at < _FAR * now):
-            self.size, self.at = difference_size(step, x), now
-        elif usual and now > self.at:  # the size of the state is the scale, and that grows
-            self.size = self.at = now
+        if not self.size or scale < _FAR * self.at or (not usual and self.at < _FAR * scale):
+            self.size, self.at = difference_size(step, x), scale
+        elif usual and scale > self.at:  # the size of the state is the scale, and that grows
+            self.size = self.at = scale
         return self.size
 
 
@@ -152,8 +152,10 @@ def dense_jacobian(step: Step, x: Array, jvp: Jvp | None = None) -> tuple[Array,
 def _checked_state(new: Any, x: Array) -> Array:
     new = np.asarray(new) if isinstance(new, np.generic) else new  # numpy turns an array of no dimension into this
     if not is_array(new) or is_torch(new) != is_torch(x) or tuple(new.shape) != tuple(x.shape):
-        got = f"{type(new).__name__} of shape {tuple(getattr(new, 'shape', ()))}"
-        raise InputError(f"the step must return what it takes, {type(x).__name__} of shape {tuple(x.shape)}: got {got}")
+        words = f"{type(new).__name__} of shape {tuple(getattr(new, 'shape', ()))}"
+        raise InputError(
+            f"the step must return what it takes, {type(x).__name__} of shape {tuple(x.shape)}: got {words}"
+        )
     return new
 
 

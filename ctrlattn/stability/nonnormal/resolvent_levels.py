@@ -65,10 +65,10 @@ def _descend(
             return 0.0, where
         positions = crossings_of(best * (1 - rtol), away)
         candidates = [*middles(positions, period), *positions]
-        tried = [value(p) for p in candidates]
-        if not tried or min(tried) >= best * (1 - rtol):
+        heights = [value(p) for p in candidates]
+        if not heights or min(heights) >= best * (1 - rtol):
             return best, where
-        best, where = min(tried), candidates[int(np.argmin(tried))]
+        best, where = min(heights), candidates[int(np.argmin(heights))]
     raise ArithmeticError(f"the level sets have not settled within {_ROUNDS} rounds: the matrix is too ill-conditioned")
 
 

@@ -285,10 +285,10 @@ def _residual(g: Realization, frequency: float, value: float) -> float:
 def _peak_at(g: Realization, response: BoundaryTransfer, frequencies: np.ndarray) -> tuple[float, float]:
     if not len(frequencies):
         return 0.0, 0.0
-    tried = np.abs(frequencies) if g.real() else frequencies
-    gains = largest_gains(response.at(tried))
+    w = np.abs(frequencies) if g.real() else frequencies
+    gains = largest_gains(response.at(w))
     at = int(np.argmax(gains))
-    return float(gains[at]), float(tried[at])
+    return float(gains[at]), float(w[at])
 
 
 def highest_point(response: BoundaryTransfer, w: np.ndarray) -> tuple[float, float]:

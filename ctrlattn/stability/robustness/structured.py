@@ -242,12 +242,12 @@ def _newton_step(
     step = -np.linalg.solve(curvature + size + 1e-14 * size * np.eye(channels), slope[..., None])[..., 0]
     decrement = np.sqrt(np.maximum(-2 * np.sum(step * slope, axis=1), 0.0))
     step *= np.minimum(1.0, _REACH / np.maximum(np.abs(step).max(axis=1), 1e-300))[:, None]
-    tried = logs + _SHARES[:, None, None] * step
-    squares = np.linalg.svd(similar(m, tried), compute_uv=False) ** 2
+    log_scales = logs + _SHARES[:, None, None] * step
+    squares = np.linalg.svd(similar(m, log_scales), compute_uv=False) ** 2
     room = np.maximum(levels[:, None] - squares, 0.0)
     potential = -np.sum(np.log(np.maximum(room, 1e-300)), axis=-1)
     at = np.argmin(potential, axis=0), np.arange(len(m))
-    values, logs = np.sqrt(squares[(*at, 0)]), tried[at]
+    values, logs = np.sqrt(squares[(*at, 0)]), log_scales[at]
     near = decrement < _NEAR
     return values, logs, np.where(near, values**2 + _SHRINK * (levels - values**2), levels)
 

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 def variables(profile: "xr.Dataset", names: Iterable[str]) -> dict[str, Variable]:
     """Return the named variables that were measured, with all their coordinates, as results.nc holds them."""
-    measured = [name for name in names if name in profile.variables]
-    dims = {dim for name in measured for dim in profile[name].dims}
-    measured += [str(name) for name, label in profile.coords.items() if label.dims and set(label.dims) <= dims]
-    return {n: (tuple(map(str, profile[n].dims)), profile[n].to_numpy(), dict(profile[n].attrs)) for n in measured}
+    variable_names = [name for name in names if name in profile.variables]
+    dims = {dim for name in variable_names for dim in profile[name].dims}
+    variable_names += [str(name) for name, label in profile.coords.items() if label.dims and set(label.dims) <= dims]
+    return {
+        n: (tuple(map(str, profile[n].dims)), profile[n].to_numpy(), dict(profile[n].attrs)) for n in variable_names
+    }
 
 
 def no_matrix(values: np.ndarray) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ def _facts(profile: "xr.Dataset") -> dict[str, Any]:
 def _heading(profile: "xr.Dataset") -> Heading:
     name, sizes, cost = str(profile.attrs["model"]), profile.sizes, json.loads(profile.attrs["cost"])
     passes = sum(part["forward_passes"] for part in cost.values())
-    measured = ", ".join(f"{count(sizes[dim], noun)}" for dim, noun in _COUNTED.items() if dim in sizes)
+    summary = ", ".join(f"{count(sizes[dim], noun)}" for dim, noun in _COUNTED.items() if dim in sizes)
     tokens = [str(t) for t in profile["text"].to_numpy()] if "text" in profile.coords else []
     return Heading(
         title=f"{name} as a feedback system",
@@ -69,10 +69,10 @@ def _heading(profile: "xr.Dataset") -> Heading:
             "Each sublayer adds to the stream what it predicts or wants changed. Whether it pushes against the state "
             "or along it, how much, on which tokens, and how that adds up over depth: measured on one text."
         ),
-        networks=[{"name": name, "summary": measured, "texts": [tokens] if tokens else []}],
+        networks=[{"name": name, "summary": summary, "texts": [tokens] if tokens else []}],
         provenance={
             "Network": {key: str(profile.attrs[key]) for key in ("family", "norm", "ctrlattn")},
-            "Cost in forward passes": {part: number(spent["forward_passes"], 0) for part, spent in cost.items()}
+            "Cost in forward passes": {part: number(costs["forward_passes"], 0) for part, costs in cost.items()}
             | {"altogether": number(passes, 0)},
         },
     )

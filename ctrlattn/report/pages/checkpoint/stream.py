@@ -69,8 +69,8 @@ def _comparative(rise: float) -> str:
 def _sinks(profile: "xr.Dataset") -> Section:
     ratio, share = profile["massive_ratio"].to_numpy(), profile["sink_share"].to_numpy()
     top = int(ratio.argmax())
-    there = np.isfinite(share)  # a layer may have no attention matrix
-    sink, frequency = most_common(profile["sink_token"].to_numpy()[there])
+    finite = np.isfinite(share)  # a layer may have no attention matrix
+    sink, frequency = most_common(profile["sink_token"].to_numpy()[finite])
     massive = np.flatnonzero(ratio > _MASSIVE)
     lane = f"stream {int(profile['massive_lane'][top])}, " if "massive_lane" in profile else ""
     which = token(profile, profile["massive_token"][top])
@@ -91,8 +91,8 @@ def _sinks(profile: "xr.Dataset") -> Section:
         sentences=(
             verdict,
             f"In {percent(frequency)} of the heads {token(profile, sink)} draws most attention; over all heads the "
-            f"strongest sink takes {percent(float(np.median(share[there])))} of the attention in the median and "
-            f"{percent(float(share[there].max()))} at most.",
+            f"strongest sink takes {percent(float(np.median(share[finite])))} of the attention in the median and "
+            f"{percent(float(share[finite].max()))} at most.",
             *null,
             *no_matrix(share),
         ),

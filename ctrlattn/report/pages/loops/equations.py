@@ -21,8 +21,8 @@ def equation(loop: Loop) -> str:
     total = _join(words) or "0"
     if loop.normalizer is not None and not loop.normalize_input:
         total = f"N({total})"
-    read = ", y from N(x)" if loop.normalizer is not None and loop.normalize_input else ""
-    return f"x⁺ = {total}{read}"
+    input_words = ", y from N(x)" if loop.normalizer is not None and loop.normalize_input else ""
+    return f"x⁺ = {total}{input_words}"
 
 
 def _control(controller: Any) -> list[tuple[Any, str]]:

@@ -19,13 +19,13 @@ def front(material: Material, numbers: Mapping[str, Any]) -> Front:
 
 def _feedback_sentence(material: Material, numbers: Mapping[str, Any]) -> str:
     kinds = numbers["feedback"]
-    measured = {name: kinds[name]["attention"]["median"] for name in kinds if "attention" in kinds[name]}
+    medians_by_network = {name: kinds[name]["attention"]["median"] for name in kinds if "attention" in kinds[name]}
     parts = [
         f"in {sum(gain < 0 for gain in medians)} of {count(len(medians), 'layer')} of {name}"
-        for name, medians in measured.items()
+        for name, medians in medians_by_network.items()
     ]
     sentences = [f"Attention works against the state (negative feedback) {listed(parts)}."] if parts else []
-    alone = [name for name in material.networks if name not in measured]
+    alone = [name for name in material.networks if name not in medians_by_network]
     if alone:
         sentences.append(
             f"{listed(alone)}: recorded is attention alone, so that the sign of its feedback is not known."
