@@ -210,12 +210,21 @@ def prepare() -> None:
     from ctrlattn.cli.terminal import quiet_libraries
 
     quiet_libraries()
+    import blake3  # noqa: F401
+    import control  # noqa: F401
     import scipy.stats  # noqa: F401
     from matplotlib.figure import Figure
 
+    import ctrlattn.checkpoints.measure.loop_study
+    import ctrlattn.checkpoints.measure.profile
+    import ctrlattn.checkpoints.reduce.reduction
+    import ctrlattn.kernels.boundary
+    import ctrlattn.kernels.shifted
     import ctrlattn.looped
     import ctrlattn.nn.experiment.comparison
-    import ctrlattn.observers
+    import ctrlattn.nn.experiment.table
+    import ctrlattn.observers.study
+    import ctrlattn.plots.training
     import ctrlattn.report.pages.checkpoint.page
     import ctrlattn.report.pages.loops.page
     import ctrlattn.report.pages.observer

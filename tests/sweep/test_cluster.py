@@ -28,13 +28,12 @@ def files_of(out):
     return {p.relative_to(out).as_posix(): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
 
 
-def test_a_cluster_of_threads_writes_the_files_of_one_process(small, tmp_path):
-    run(small, tmp_path / "serial")
+def test_a_cluster_of_threads_writes_the_files_of_one_process(small, serial, tmp_path):
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None
     ) as cluster:
         run(small, tmp_path / "cluster", scheduler=cluster.scheduler_address)
-    assert files_of(tmp_path / "cluster") == files_of(tmp_path / "serial")
+    assert files_of(tmp_path / "cluster") == files_of(serial)
 
 
 class Processes:
@@ -80,8 +79,9 @@ def processes(tmp_path):
     started.end()
 
 
-def test_a_scheduler_and_a_worker_of_the_command_line(small, tmp_path, processes):
-    run(small, tmp_path / "serial")
+def test_a_worker_that_dies_costs_nothing_and_a_scheduler_that_dies_no_batch_that_was_done(
+    small, serial, tmp_path, processes
+):
     address = processes.scheduler()
     first, _ = processes.worker(address), processes.worker(address)
     killed = []
@@ -93,13 +93,7 @@ def test_a_scheduler_and_a_worker_of_the_command_line(small, tmp_path, processes
 
     run(small, tmp_path / "cluster", scheduler=address, progress=kill_one)
     assert killed
-    assert files_of(tmp_path / "cluster") == files_of(tmp_path / "serial")
-
-
-def test_a_scheduler_that_dies_loses_no_batch_that_was_done(small, tmp_path, processes):
-    run(small, tmp_path / "serial")
-    address = processes.scheduler()
-    processes.worker(address)
+    assert files_of(tmp_path / "cluster") == files_of(serial)
 
     def kill_it(step, done, total):
         if done >= 2:
@@ -110,7 +104,7 @@ def test_a_scheduler_that_dies_loses_no_batch_that_was_done(small, tmp_path, pro
     done = len(visible(tmp_path / "out" / "cells", "*.npz"))
     assert 2 <= done < plan_of(small).batches
     run(small, tmp_path / "out")
-    assert files_of(tmp_path / "out") == files_of(tmp_path / "serial")
+    assert files_of(tmp_path / "out") == files_of(serial)
 
 
 def test_no_scheduler_is_one_sentence(small, tmp_path, monkeypatch):

@@ -26,8 +26,8 @@ def test_intervals_of_a_grid_are_the_closed_form_in_every_cell(tmp_path):
     assert not dataset["status"].any()
 
 
-def test_refused_cells_are_nan_and_listed(small, tmp_path):
-    dataset = run(small, tmp_path)
+def test_refused_cells_are_nan_and_listed(small, serial, whole):
+    dataset = whole
     refused = dataset["status"].sel(analysis="tokens") == 1
     np.testing.assert_array_equal(refused, np.broadcast_to([False, True], (60, 2)))
     np.testing.assert_array_equal(np.isnan(dataset["rms"]), refused)
@@ -35,7 +35,7 @@ def test_refused_cells_are_nan_and_listed(small, tmp_path):
     cells = dataset["failure_cell"].where(dataset["failure_analysis"] == "tokens", drop=True)
     assert cells.to_numpy().tolist() == list(range(1, 120, 2))
     assert "not finite after 3 layers" in str(dataset["failure_message"][-1].item())
-    back = results.load(tmp_path / "results.nc")
+    back = results.load(serial / "results.nc")
     assert results.compare(dataset, back).largest == 0
     assert loads(back.attrs["sweep"]).to_table() == small.to_table()
 

@@ -1,5 +1,7 @@
 """A sweep is done once, goes on where it stopped, and is the same however it was computed."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -12,8 +14,8 @@ def files_of(out):
 
 
 @pytest.mark.slow
-def test_what_is_done_is_not_done_again(small, tmp_path, monkeypatch):
-    first = run(small, tmp_path / "a")
+def test_what_is_done_is_not_done_again(small, serial, whole, tmp_path, monkeypatch):
+    shutil.copytree(serial, tmp_path / "a")
     files = files_of(tmp_path / "a")
     cells = [name for name in files if name.startswith("cells/")]
     assert len(cells) > 3
@@ -30,12 +32,11 @@ def test_what_is_done_is_not_done_again(small, tmp_path, monkeypatch):
     again = run(small, tmp_path / "a")
     assert computed == [1, 2]
     assert files_of(tmp_path / "a") == files
-    assert again.identical(first)
+    assert again.identical(whole)
 
 
 @pytest.mark.slow
-def test_a_sweep_that_was_stopped_goes_on(small, tmp_path, monkeypatch):
-    whole = run(small, tmp_path / "whole")
+def test_a_sweep_that_was_stopped_goes_on(small, serial, whole, tmp_path, monkeypatch):
     real = driver.compute
 
     def stopped(job, index):
@@ -49,7 +50,7 @@ def test_a_sweep_that_was_stopped_goes_on(small, tmp_path, monkeypatch):
     assert len(list((tmp_path / "out" / "cells").iterdir())) == 2
     monkeypatch.setattr(driver, "compute", real)
     assert run(small, tmp_path / "out").identical(whole)
-    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+    assert files_of(tmp_path / "out") == files_of(serial)
 
 
 def test_another_sweep_goes_to_another_folder(tmp_path):
@@ -68,10 +69,10 @@ def test_another_sweep_goes_to_another_folder(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_file_is_the_spec_that_it_holds(small, tmp_path):
+def test_a_file_is_the_spec_that_it_holds(small, whole, tmp_path):
     file = tmp_path / "sweep.toml"
     file.write_text(dumps(small))
-    assert run(file, tmp_path / "a").identical(run(small, tmp_path / "b"))
+    assert run(file, tmp_path / "a").identical(whole)
 
 
 def test_progress_ends_with_all_cells(small, tmp_path):

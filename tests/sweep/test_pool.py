@@ -1,5 +1,6 @@
 """Several processes give the bytes of one, and a process that is killed costs its batch alone."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -20,23 +21,26 @@ from ctrlattn.sweep.pool import in_processes
 pytestmark = pytest.mark.slow
 
 
-def test_two_processes_write_the_files_of_one(small, tmp_path):
-    run(small, tmp_path / "serial")
-    run(small, tmp_path / "pool", workers=2)
-    for file in sorted((tmp_path / "serial").rglob("*")):
+def test_two_processes_one_of_which_is_killed_write_the_files_of_one(small, serial, tmp_path):
+    before, killed, left = multiprocessing.active_children(), [], []
+
+    def workers():
+        return [process for process in multiprocessing.active_children() if process not in before]
+
+    def kill_one(step, done, total):
+        if done and not killed:
+            killed.extend(workers())
+            os.kill(killed[0].pid, signal.SIGKILL)
+        left[:] = workers()
+
+    run(small, tmp_path / "pool", workers=2, progress=kill_one)
+    assert (len(killed), len(left)) == (2, 2)
+    assert killed[0] not in left
+    assert killed[1] in left
+    assert workers() == []
+    for file in sorted(serial.rglob("*")):
         if file.is_file():
-            assert (tmp_path / "pool" / file.relative_to(tmp_path / "serial")).read_bytes() == file.read_bytes()
-
-
-def test_the_batch_of_a_killed_process_is_computed_by_the_next(small):
-    plan = plan_of(small)
-    done = in_processes(plan, range(plan.batches), 2)
-    results = dict([next(done)])
-    pool_of_two = list(done.gi_frame.f_locals["team"])
-    os.kill(pool_of_two[0].process.pid, signal.SIGKILL)
-    results |= dict(done)
-    assert results == {i: compute(plan.job, i) for i in range(plan.batches)}
-    assert not any(worker.process.is_alive() for worker in pool_of_two[1:] if worker.process._popen is not None)
+            assert (tmp_path / "pool" / file.relative_to(serial)).read_bytes() == file.read_bytes()
 
 
 def test_a_batch_that_kills_three_processes_is_lost(small, monkeypatch):
