@@ -45,12 +45,12 @@ def parse_relations(text: str) -> dict[str, tuple[str, ...]]:
         if not line.strip():
             continue
         word, equals, related = line.partition("=")
-        word, others = word.strip(), tuple(other.strip() for other in related.split("+"))
-        if not equals or not word or not all(others) or "=" in related:
+        word, related_words = word.strip(), tuple(other.strip() for other in related.split("+"))
+        if not equals or not word or not all(related_words) or "=" in related:
             raise InputError(f'a relation is written "word = other" or "word = other + another", got {line.strip()!r}')
         if word in relations:
             raise InputError(f"{word!r} is related twice: write one relation, {word} = ... + ...")
-        relations[word] = others
+        relations[word] = related_words
     return relations
 
 

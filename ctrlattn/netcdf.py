@@ -122,15 +122,15 @@ def load(path: str | os.PathLike[str]) -> "xr.Dataset":
     require_readable(path)
     try:
         _require_plain(path)
-        other = _other_schema(path)
-        if not other:
+        schema = _other_schema(path)
+        if not schema:
             return _dataset_of(xr.load_dataset(path, engine="h5netcdf"))
     except InputError as error:
         raise InputError(f"{path}: not a netCDF file that can be read: {error}") from error
     except _DAMAGED as error:
         reason = str(error).split("\n", 1)[0]
         raise InputError(f"{path}: not a netCDF file that can be read: {reason}") from error
-    raise InputError(f"{path}: {other}: {_ELSEWHERE}")
+    raise InputError(f"{path}: {schema}: {_ELSEWHERE}")
 
 
 def require_readable(path: str | os.PathLike[str], seconds: float = _SECONDS) -> None:

@@ -83,8 +83,8 @@ def _arrays(lengths: list[int], x: Any) -> list[Any]:
     """
     if x.nbytes * max(lengths) >= _LARGE:
         return [np.empty((length, *x.shape), x.dtype) for length in lengths]
-    whole = _array((sum(lengths), *x.shape), x)
-    return np.split(whole, np.cumsum(lengths)[:-1])
+    memory = _array((sum(lengths), *x.shape), x)
+    return np.split(memory, np.cumsum(lengths)[:-1])
 
 
 class _Lent:
@@ -169,9 +169,9 @@ class Collected:
         """Return the state, prediction, error and control, if any, as parts of one array."""
         x, ends = self.states[0], np.cumsum([len(signal) for signal in signals]).tolist()
         layers = ends[0] - 1
-        whole = _array((ends[-1] + (0 if self.target is None else layers), *x.shape), x)
-        namespace(x).stack([each for signal in signals for each in signal], out=whole[: ends[-1]])
-        parts = [whole[end - len(signal) : end] for end, signal in zip(ends, signals, strict=True)]
+        memory = _array((ends[-1] + (0 if self.target is None else layers), *x.shape), x)
+        namespace(x).stack([each for signal in signals for each in signal], out=memory[: ends[-1]])
+        parts = [memory[end - len(signal) : end] for end, signal in zip(ends, signals, strict=True)]
         if self.target is not None:
-            parts.insert(2, namespace(x).sub(self.target, parts[0][:-1], out=whole[ends[-1] :]))
+            parts.insert(2, namespace(x).sub(self.target, parts[0][:-1], out=memory[ends[-1] :]))
         return parts

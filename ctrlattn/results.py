@@ -124,12 +124,12 @@ def complete(result: "xr.Dataset") -> "xr.Dataset":
         for name, size in result.sizes.items()
         if name not in result.variables
     }
-    whole = result.assign_coords(numbered)
-    whole = whole.set_coords([name for name, v in whole.variables.items() if v.dtype.kind in "OUT"])
-    for name in whole.variables:
-        units = {} if whole[name].dtype.kind in "OUT" else {"units": "1"}
-        whole[name].attrs = {"long_name": str(name).replace("_", " "), **units, **whole[name].attrs}
-    return whole
+    dataset = result.assign_coords(numbered)
+    dataset = dataset.set_coords([name for name, v in dataset.variables.items() if v.dtype.kind in "OUT"])
+    for name in dataset.variables:
+        units = {} if dataset[name].dtype.kind in "OUT" else {"units": "1"}
+        dataset[name].attrs = {"long_name": str(name).replace("_", " "), **units, **dataset[name].attrs}
+    return dataset
 
 
 @dataclass(frozen=True)

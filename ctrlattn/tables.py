@@ -135,8 +135,8 @@ def tables(result: "xr.Dataset") -> dict[tuple[str, ...], "pd.DataFrame"]:
 
 def _labels(result: "xr.Dataset", dims: tuple[str, ...]) -> list[str]:
     """Return the coordinates of a table: its dims, then what else names places along them."""
-    others = [str(n) for n, c in result.coords.items() if n not in dims and c.dims and set(c.dims) <= set(dims)]
-    return [*dims, *others]
+    coordinates = [str(n) for n, c in result.coords.items() if n not in dims and c.dims and set(c.dims) <= set(dims)]
+    return [*dims, *coordinates]
 
 
 def _columns(result: "xr.Dataset", name: str, dims: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -190,8 +190,8 @@ def _identifier(name: str) -> str:
     >>> _identifier("2nd-gain"), _identifier("_x")
     ('x2nd_gain', 'x_x')
     """
-    plain = re.sub(r"[^A-Za-z0-9_]", "_", name)[: _LONGEST_NAME - 1]
-    return plain if plain[:1].isalpha() else f"x{plain}"
+    word = re.sub(r"[^A-Za-z0-9_]", "_", name)[: _LONGEST_NAME - 1]
+    return word if word[:1].isalpha() else f"x{word}"
 
 
 def _mat(value: Any) -> Any:

@@ -102,11 +102,11 @@ def train(
             devices.require_device(device)
         network_options(None, dtype)
         if name == "loops" or task is not None:
-            others = {
+            loop_options = {
                 "data": data, "plan": plan, "pid": pid, "epochs": epochs, "norm": norm, "depth-scaled": depth_scaled,
                 "patch": patch, "limit": limit, "image": image,
             }  # fmt: skip
-            _refuse_others(name, others)
+            _refuse_others(name, loop_options)
             sizes = {
                 "layers": depth, "dim": width, "rate": rate, "batch": batch, "steps": steps,
                 "passes": passes, "size": size, "dtype": dtype,
@@ -217,11 +217,11 @@ def _file_of_gains(out: Path, law: Any) -> Path:
     return file
 
 
-def _refuse_others(name: str | None, others: dict[str, Any]) -> None:
+def _refuse_others(name: str | None, loop_options: dict[str, Any]) -> None:
     """Raise InputError where options of loops and of other networks meet."""
     if name != "loops":
         raise InputError("--task is an option of `train loops`")
-    for option, value in others.items():
+    for option, value in loop_options.items():
         if value is not None:
             raise InputError(f"--{option} is no option of `train loops`: leave it out")
 

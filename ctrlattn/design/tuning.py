@@ -222,11 +222,11 @@ class _Problem:
         gains = np.vstack([g for g, _ in self.seen])
         figures = {k: np.concatenate([m[k] for _, m in self.seen]) for k in ("penalty", *MEASURES)}
         margin = "disk_margin" if self.spec.modulus_margin is None and self.spec.disk_margin else "modulus_margin"
-        others = {k: v for k, v in self.spec.asked().items() if k not in (margin, "settling")}
+        requirements = {k: v for k, v in self.spec.asked().items() if k not in (margin, "settling")}
 
         def meets_others(values: Any) -> np.ndarray:
             """Tell whether the other requirements are met."""
-            slack = Spec(**others).slack(values).values() if others else ()
+            slack = Spec(**requirements).slack(values).values() if requirements else ()
             return np.all([np.asarray(v) >= 0 for v in slack], axis=0)
 
         good = (figures["penalty"] < 0) & meets_others(figures) & (figures["settling"] < self.layers)
@@ -337,8 +337,8 @@ def _infeasible(problem: _Problem, nearest: _Candidate, seed: int) -> Infeasible
     )
     alone = []
     for name in requirements if len(requirements) > 1 else ():
-        others = Spec(**{k: v for k, v in requirements.items() if k != name})
-        if problem.search(seed, others, _GENERATIONS // 2).slack >= 0:
+        relaxed = Spec(**{k: v for k, v in requirements.items() if k != name})
+        if problem.search(seed, relaxed, _GENERATIONS // 2).slack >= 0:
             alone.append(name)
     relief = "no single requirement binds: without any one of them the rest cannot be met either"
     if alone:

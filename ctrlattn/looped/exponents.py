@@ -80,12 +80,12 @@ def _one_matrix(step: PassMap, visited: list[Array]) -> tuple[np.ndarray, np.nda
     last = len(visited) - 1
     points = [*(round(share * last) for share in _ASKED), last // 2 + 1]
     try:
-        first, *others = (formed(pass_products(step, visited[min(i, last)]), length(visited[0])) for i in points)
+        first, *matrices = (formed(pass_products(step, visited[min(i, last)]), length(visited[0])) for i in points)
         delta = known_to(step, visited[0], first)
     except ArithmeticError:
         return None
     # Each of the two is known so well.
-    if any(float(np.linalg.norm(other - first)) > 2 * delta for other in others):
+    if any(float(np.linalg.norm(J - first)) > 2 * delta for J in matrices):
         return None
     values = np.linalg.eigvals(first)
     return np.abs(values), eigenvalue_errors(first, values, 2 * delta)

@@ -93,6 +93,6 @@ def require_examples(description: "Description", path: Path, layer: int, names: 
     description.layer_index(layer)
     description.require_text()
     description.require_positions(context)
-    whole = sum(1 for _ in islice(windows(description, path, context), 10))
-    if whole < 10:
+    count = sum(1 for _ in islice(windows(description, path, context), 10))
+    if count < 10:
         raise InputError(f"{path}: fewer than ten windows of {context} tokens: none to hold out")

@@ -192,8 +192,8 @@ def _of_sae_lens(folder: Path) -> tuple[Dictionary, dict[str, Any]]:
         require_known(f"activation of SAELens {where}", old, ("relu", "topk"))
     kind = "topk" if kind == "standard" and old == "topk" else kind
     tensors, _ = read_tensors(folder / "sae_weights.safetensors")
-    for key, plain in (("normalize_activations", "none"), ("reshape_activations", "none")):
-        if config.get(key, plain) not in (plain, None):
+    for key, neutral in (("normalize_activations", "none"), ("reshape_activations", "none")):
+        if config.get(key, neutral) not in (neutral, None):
             raise InputError(
                 f"{folder}: {key} = {shown(config[key])} changes each signal, which no dictionary here does"
             )
@@ -275,11 +275,11 @@ def _dictionary_of(
 ) -> Dictionary:
     """Return one of our dictionaries with these weights, computed in float64."""
     missing = [name for name in _NEEDED if name not in tensors]
-    others = sorted(set(tensors) - {*_NEEDED, "threshold"})
-    if missing or others:
+    strange = sorted(set(tensors) - {*_NEEDED, "threshold"})
+    if missing or strange:
         raise InputError(
             f"{path}: a dictionary has W_enc, W_dec, b_enc, b_dec and perhaps threshold; "
-            + (f"{', '.join(missing)} is missing" if missing else f"{', '.join(others)} has no equal here")
+            + (f"{', '.join(missing)} is missing" if missing else f"{', '.join(strange)} has no equal here")
         )
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():

@@ -160,10 +160,10 @@ def _trained_dictionary(
     if final.exists():
         dictionary, stored_identity = load(final)
         if stored_identity != identity:
-            other = sorted(
+            differing = sorted(
                 name for name in {*identity, *stored_identity} if identity.get(name) != stored_identity.get(name)
             )
-            raise InputError(f"{final}: a dictionary that differs in {', '.join(other)}: give another --out")
+            raise InputError(f"{final}: a dictionary that differs in {', '.join(differing)}: give another --out")
         state.unlink(missing_ok=True)  # of a run that was killed once the dictionary was whole
         return dictionary
     dictionary, _ = train(

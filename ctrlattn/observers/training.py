@@ -221,11 +221,13 @@ class Training:
         header = parse_json(metadata["training"], "training")
         expected = {**asdict(settings), **(facts or {})}
         stored_settings = {**header["settings"], **header["facts"]}
-        other = sorted(
+        differing = sorted(
             name for name in {*expected, *stored_settings} if expected.get(name) != stored_settings.get(name)
         )
-        if other:
-            raise InputError(f"{path}: a training that differs in {', '.join(other)}: give another place or the same")
+        if differing:
+            raise InputError(
+                f"{path}: a training that differs in {', '.join(differing)}: give another place or the same"
+            )
         training = cls(header["width"], settings)
         training.done, training.idle = header["done"], tensors["idle"]
         weights = {name.removeprefix("dictionary."): value for name, value in tensors.items() if "dictionary." in name}

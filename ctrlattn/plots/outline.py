@@ -57,9 +57,9 @@ def _curve(controller: object) -> list[np.ndarray]:
         omega = np.sort(np.concatenate([omega, ((omega[1:] + omega[:-1]) / 2)[long]]))
     alpha = region_boundary(controller, omega)
     alpha[[0, -1]] = alpha[[0, -1]].real
-    whole = np.concatenate([np.conj(alpha[:0:-1]), alpha])
-    near = np.isfinite(whole) & (np.abs(whole) < 1e3)
-    pieces = np.split(whole, np.flatnonzero(np.diff(near.astype(int))) + 1)
+    points = np.concatenate([np.conj(alpha[:0:-1]), alpha])
+    near = np.isfinite(points) & (np.abs(points) < 1e3)
+    pieces = np.split(points, np.flatnonzero(np.diff(near.astype(int))) + 1)
     return [piece for piece in pieces if len(piece) > 1 and np.abs(piece[0]) < 1e3]
 
 

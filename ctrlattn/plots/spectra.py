@@ -103,15 +103,15 @@ def spectra_by_network(
     rows = -(-len(loops) // _IN_A_ROW)
     heights = [1.9 + 0.36 * len(loops) if real[network] else 2.3 * rows for network in eigenvalues]
     fig = figure(height=0.3 + sum(heights))
-    outer = fig.add_gridspec(len(eigenvalues), 1, height_ratios=heights)
+    grid = fig.add_gridspec(len(eigenvalues), 1, height_ratios=heights)
     for i, (network, modes) in enumerate(eigenvalues.items()):
         unstable_shares = {name: by_network[network] for name, by_network in shares.items()}
         name = f"{network}: {len(modes)} modes"
         if real[network]:
-            inner = outer[i].subgridspec(2, 1, height_ratios=(1.4, 0.36 * len(loops)))
+            inner = grid[i].subgridspec(2, 1, height_ratios=(1.4, 0.36 * len(loops)))
             _with_intervals(fig, inner, name, modes, loops, unstable_shares)
         else:
-            inner = outer[i].subgridspec(rows, min(len(loops), _IN_A_ROW))
+            inner = grid[i].subgridspec(rows, min(len(loops), _IN_A_ROW))
             _law_by_law(fig, inner, name, modes, loops, unstable_shares)
     area = Patch(facecolor=_INSIDE, edgecolor="black", label="stable")
     fig.legend(handles=[area], loc="outside lower left")

@@ -140,10 +140,10 @@ def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return colour, marker and dash by name; a preset has the same in every figure."""
     preset_colours = {_KNOWN[name][0] for name in names if name in _KNOWN}
     free = cycle([colour for colour in COLOURS if colour not in preset_colours])
-    others = [name for name in names if name not in _KNOWN]
+    new_names = [name for name in names if name not in _KNOWN]
     looks = {
         name: (colour, marker, dash)
-        for name, colour, marker, dash in zip(others, free, cycle(_MARKERS), cycle(_DASHES), strict=False)
+        for name, colour, marker, dash in zip(new_names, free, cycle(_MARKERS), cycle(_DASHES), strict=False)
     }
     looks |= {name: _KNOWN[name] for name in names if name in _KNOWN}
     return {name: {"color": c, "marker": m, "linestyle": d} for name, (c, m, d) in looks.items()}

@@ -49,11 +49,11 @@ def compared(result: Mapping[str, Any], scores: Sequence[str]) -> Figure:
             )
         ax.set(xlabel=across, ylabel=title, yscale="log" if name == "losses" else "linear")
     ax = fig.axes[3]
-    others = [arm for arm in arms if arm in result["differences"]]
-    for k, arm in enumerate(others):
+    laws = [arm for arm in arms if arm in result["differences"]]
+    for k, arm in enumerate(laws):
         differences = [result["differences"][arm][score] for score in scores]
         middle, low, high = (np.array([float(row[key]) for row in differences]) for key in ("mean", "low", "high"))
-        place = np.arange(len(scores)) + (k - (len(others) - 1) / 2) * 0.15
+        place = np.arange(len(scores)) + (k - (len(laws) - 1) / 2) * 0.15
         bars = [middle - low, high - middle]
         ax.errorbar(middle, place, xerr=bars, color=looks[arm]["color"], marker=looks[arm]["marker"], linestyle="none")
     ax.axvline(0.0, color=GREY, linewidth=1.0)

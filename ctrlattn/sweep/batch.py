@@ -129,10 +129,10 @@ def _groups(plan: SweepPlan, values: Mapping[str, Sequence[Any]], cells: int) ->
     """Group the cells of a batch: those that differ in PID gains alone stand together."""
     if not plan.together:
         return [list(range(cells))]
-    others = [values[path] for path in values if path not in GAINS]
+    columns = [values[path] for path in values if path not in GAINS]
     groups: dict[tuple[Any, ...], list[int]] = {}
     for place in range(cells):
-        groups.setdefault(tuple(other[place] for other in others), []).append(place)
+        groups.setdefault(tuple(column[place] for column in columns), []).append(place)
     return list(groups.values())
 
 

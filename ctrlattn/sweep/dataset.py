@@ -114,10 +114,10 @@ def cell_toml(plan: SweepPlan, place: tuple[int, ...]) -> str:
     from ctrlattn import config
     from ctrlattn.sweep.cell import Cell
 
-    others = {name: table for name, table in tables.items() if name not in ("loop", "simulation")}
+    other_tables = {name: table for name, table in tables.items() if name not in ("loop", "simulation")}
     configuration = Cell(tables).configuration
     text = config.dumps(configuration.loop, configuration.simulation)
-    comments = tomli_w.dumps(others).splitlines()  # a configuration of a loop has no such tables
+    comments = tomli_w.dumps(other_tables).splitlines()  # a configuration of a loop has no such tables
     return text + "".join(f"# {line}".rstrip() + "\n" for line in comments)
 
 

@@ -124,7 +124,7 @@ class _SweepProgress:
 
     def another(self) -> None:
         self.done += 1
-        whole = self.plan.batches
-        if self.done * _LINES // whole > (self.done - 1) * _LINES // whole:
+        batches = self.plan.batches
+        if self.done * _LINES // batches > (self.done - 1) * _LINES // batches:
             cells = min(self.done * self.plan.batch, self.plan.space.cells)
-            self.progress(f"{cells} of {self.plan.space.cells} cells", self.done, whole)
+            self.progress(f"{cells} of {self.plan.space.cells} cells", self.done, batches)

@@ -57,9 +57,11 @@ def explained_sweep(preset: str = "pidformer-printed") -> str:
     """
     if not isinstance(presets.get(preset).controller, PID):
         raise InputError(f"{preset} has no PID gains to vary: take one that has, such as pidformer-printed")
-    others = [f"# {a.words}:\n# {name} = {_options(name)}" for name, a in ANALYSES.items() if name not in _GIVEN]
+    analysis_lines = [
+        f"# {a.words}:\n# {name} = {_options(name)}" for name, a in ANALYSES.items() if name not in _GIVEN
+    ]
     tables = [f"# [{table}]  {', '.join(_key(*pair) for pair in keys.items())}" for table, keys in KEYS.items()]
-    return _TEXT.format(preset=preset, others="\n".join(others), tables="\n".join(tables))
+    return _TEXT.format(preset=preset, others="\n".join(analysis_lines), tables="\n".join(tables))
 
 
 def _options(name: str) -> str:

@@ -64,11 +64,11 @@ class _Worker:
     def __init__(self, job: Job) -> None:
         self.index: int | None = None
         context = get_context("spawn")  # a fork would copy the threads' locks of torch and BLAS
-        self.pipe, other = context.Pipe()
-        self.process = context.Process(target=_serve, args=(other, job), daemon=True)
+        self.pipe, far_end = context.Pipe()
+        self.process = context.Process(target=_serve, args=(far_end, job), daemon=True)
         with no_interrupts():
             self.process.start()
-        other.close()
+        far_end.close()
 
     def give(self, index: int) -> None:
         self.index = index

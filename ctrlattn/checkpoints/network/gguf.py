@@ -49,7 +49,7 @@ def configuration(path: Path, header: GGUFHeader | None = None) -> GGUFConfigura
         return None
     header = header or gguf_header(path)
     family, words = header.values.get("general.architecture"), header.values.get("tokenizer.ggml.tokens")
-    others = {key: value for key, value in header.values.items() if not _is_word_list(key, value)}
+    values = {key: value for key, value in header.values.items() if not _is_word_list(key, value)}
     if not isinstance(family, str) or family in _OTHERWISE or words is None:
         return None
     kinds = {
@@ -58,12 +58,12 @@ def configuration(path: Path, header: GGUFHeader | None = None) -> GGUFConfigura
         int: GGUFValueType.INT64,
         str: GGUFValueType.STRING,
     }
-    if any(type(value) not in kinds for value in others.values()):
+    if any(type(value) not in kinds for value in values.values()):
         return None  # a list that is no list of words, whose items the header passes over
-    others.setdefault(f"{family}.vocab_size", int(words))
+    values.setdefault(f"{family}.vocab_size", int(words))
     with tempfile.TemporaryDirectory() as folder:
         writer = GGUFWriter(Path(folder) / "short.gguf", family)
-        for key, value in others.items():
+        for key, value in values.items():
             if key != "general.architecture":
                 writer.add_key_value(key, value, kinds[type(value)])
         if "output.weight" in header.places:  # it tells that the head is not tied to the embedding

@@ -251,8 +251,8 @@ def _pad_of(checkpoint: Checkpoint) -> tuple[int | None, int]:
         pad = getattr(checkpoint.model.config.get_text_config(), "pad_token_id", None)
         return (pad if isinstance(pad, int) else None), 2
     pad = getattr(tokenizer, "pad_token_id", None)
-    others = [getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "unk", "cls", "sep", "mask")]
-    return (pad if isinstance(pad, int) else None), 2 if pad in others else 1
+    special_ids = [getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "unk", "cls", "sep", "mask")]
+    return (pad if isinstance(pad, int) else None), 2 if pad in special_ids else 1
 
 
 def _arrays(checkpoint: Checkpoint, values: Any) -> tuple[list[np.ndarray], tuple[Any, ...]]:

@@ -148,10 +148,10 @@ def _layers(description: Description, model: Any) -> list[Any]:
     """
     lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
     inside = {id(inner) for each in lists for inner in each.modules() if inner is not each}
-    outer = [_members(each) for each in lists if id(each) not in inside]
-    if not outer:
+    outermost = [_members(each) for each in lists if id(each) not in inside]
+    if not outermost:
         raise InputError(f"{description.source}: no list of modules may be its layers: {_WHOLE}")
-    layer_lists = [each for each in outer if len(each) == description.layers] or [max(outer, key=_numbers)]
+    layer_lists = [each for each in outermost if len(each) == description.layers] or [max(outermost, key=_numbers)]
     return [layer for each in layer_lists for layer in each]
 
 

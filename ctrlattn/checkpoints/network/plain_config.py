@@ -54,5 +54,5 @@ def plain_config(raw: Mapping[str, Any]) -> PlainConfig | None:
     if twice or not names <= inner.keys():
         return None
     values = {name: inner[name] for name in names | (inner.keys() & {"vocab_size"}) if name != layers}
-    others = {name: inner.get(name, default) for name, default in _DEFAULTS.items()}
-    return PlainConfig({"model_type": kind, "num_hidden_layers": inner[layers], **values, **others})
+    defaults = {name: inner.get(name, default) for name, default in _DEFAULTS.items()}
+    return PlainConfig({"model_type": kind, "num_hidden_layers": inner[layers], **values, **defaults})

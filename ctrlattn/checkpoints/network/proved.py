@@ -82,9 +82,9 @@ def require_row(checkpoint: Checkpoint, inputs: dict[str, Any] | None = None) ->
             )
     ids = arguments.get("input_ids")
     if checkpoint.causal and isinstance(ids, torch.Tensor) and ids.shape[-1] > 1:
-        other = ids.clone()
-        other[..., -1] = ids[..., 0] if bool((ids[..., 0] != ids[..., -1]).any()) else ids[..., -1] // 2
-        _require_causal(checkpoint, signal, _signal_and_distances(checkpoint, {**arguments, "input_ids": other})[0])
+        other_ids = ids.clone()
+        other_ids[..., -1] = ids[..., 0] if bool((ids[..., 0] != ids[..., -1]).any()) else ids[..., -1] // 2
+        _require_causal(checkpoint, signal, _signal_and_distances(checkpoint, {**arguments, "input_ids": other_ids})[0])
     return checkpoint
 
 

@@ -248,9 +248,9 @@ def _dropped_weights(family: Any, model: Any) -> dict[str, torch.Tensor]:
     expected, state = remainder.state_dict(), model.state_dict()
     tied = set(model.all_tied_weights_keys)
     missing, strange = sorted(expected.keys() - state.keys() - tied), sorted(state.keys() - expected.keys())
-    other = sorted(name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape)
-    if missing or strange or other:
-        faults = (("it lacks", missing), ("it has", strange), ("another shape has", other))
+    misshapen = sorted(name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape)
+    if missing or strange or misshapen:
+        faults = (("it lacks", missing), ("it has", strange), ("another shape has", misshapen))
         first = next(f"{word} {names[0]}" for word, names in faults if names)
         raise InputError(
             f"the network is no {type(model).__name__} of its configuration: {first}. An adapter has to be merged "

@@ -69,9 +69,9 @@ def missed(family: Traced, model: Any, targets: Sequence[Sublayer]) -> set[tuple
     if _is_same(reference, _last_stream_without(family, model, dict.fromkeys(names))):
         return set()
     stay: Stand = {"kept": None}
-    others = dict.fromkeys(names, stay)
+    stays = dict.fromkeys(names, stay)
     misses = {
-        name for name in names if not _is_same(reference, _last_stream_without(family, model, {**others, name: None}))
+        name for name in names if not _is_same(reference, _last_stream_without(family, model, {**stays, name: None}))
     }
     stands = {name: stay if name in misses else None for name in names}
     if not _is_same(reference, _last_stream_without(family, model, stands)):

@@ -159,11 +159,11 @@ def _parameters(model: Any, calls: Sequence[Visit]) -> int:
 def _join(chains: dict[str, list[Visit]], best: str) -> list[Visit]:
     """Return a list's calls with those of other lists that hand the same stream on before, between or behind them."""
     calls = list(chains[best])
-    others = [v for name, chain in chains.items() if name != best for v in chain]
+    other_visits = [v for name, chain in chains.items() if name != best for v in chain]
     grown = True
     while grown:
         grown = False
-        for visit in others:
+        for visit in other_visits:
             if any(visit is v or _overlap(visit, v) for v in calls):
                 continue
             if visit.hands_to(calls[0]) or calls[-1].hands_to(visit) or _fills(visit, calls):

@@ -165,7 +165,7 @@ def _split(carrier: Atom, form: Form, t: torch.Tensor, norm: str, carriers: set[
     terms = _terms(carrier, form, carriers)
     total: Factors = {carrier: coefficient(carrier, form[carrier])}
     total |= {atom: term.coefficient for term in terms for atom in term.atoms}
-    whole = RawStep(
+    carrier_step = RawStep(
         start={carrier: ONE},
         skip=total[carrier],
         terms=tuple(terms),
@@ -175,7 +175,7 @@ def _split(carrier: Atom, form: Form, t: torch.Tensor, norm: str, carriers: set[
         carried=form[carrier].value,
     )
     if any(factor.value is None for factor in total.values()):
-        return [whole]
+        return [carrier_step]
     ends = [end for end in _sums_read(carrier, terms, total) if _common(end, total) is not None]
     steps: list[RawStep] = []
     done: Factors = {carrier: ONE}
@@ -185,13 +185,13 @@ def _split(carrier: Atom, form: Form, t: torch.Tensor, norm: str, carriers: set[
             continue
         new = [term for term in terms if term.atoms[0] in end and term.atoms[0] not in done]
         if new or not skip.is_one:
-            steps.append(_stage(done, end, skip, new, steps[-1] if steps else whole, first=not steps))
+            steps.append(_stage(done, end, skip, new, steps[-1] if steps else carrier_step, first=not steps))
         done = end
     if done is not total:
-        return [whole]
-    steps = steps or [whole]
+        return [carrier_step]
+    steps = steps or [carrier_step]
     if _misses(steps[-1], t):  # what is known of the factors is not enough to the last digit
-        return [whole]
+        return [carrier_step]
     return [*steps[:-1], replace(steps[-1], norm=norm)]
 
 

@@ -114,7 +114,7 @@ def share(work: Sequence[tuple[str, Callable[..., Any], tuple[Any, ...]]], progr
 
     Whatever ends this function early ends the workers at once. Work that one had not finished is done next time.
     """
-    spawn, others = get_context("spawn"), set(active_children())
+    spawn, earlier_workers = get_context("spawn"), set(active_children())
     pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin_worker)
     try:
         with no_interrupts():
@@ -123,7 +123,7 @@ def share(work: Sequence[tuple[str, Callable[..., Any], tuple[Any, ...]]], progr
             finished.result()
             progress(waiting[finished], done + 1, len(work))
     except BaseException:
-        for worker in set(active_children()) - others:
+        for worker in set(active_children()) - earlier_workers:
             worker.kill()
         raise
     finally:

@@ -107,8 +107,8 @@ def _in_colour(image: Any) -> Any:
     if image.getexif().get(_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
-        values, whole = np.asarray(image, dtype=float), image.mode.startswith("I")
-        top = 65535.0 if whole else 1.0
+        values, has_integers = np.asarray(image, dtype=float), image.mode.startswith("I")
+        top = 65535.0 if has_integers else 1.0
         if not (values.min() >= 0 and values.max() <= top):
             raise OSError(
                 f"its values run from {values.min():g} to {values.max():g}: wanted are 0 to 65535 of integers, or 0 to "

@@ -133,8 +133,8 @@ def run_beyond(
         marks = [beyond(each, settings) for each in networks]
         if not networks:
             return {"marks": [], "rescued": {}, "motion": {"exponent": None, "basin": None}}
-        other = {} if loop_arm(settings.arm).held else rescued(networks[-1], settings, run["forecasts"][-1]["tuned"])
-        return {"marks": marks, "rescued": other, "motion": motion(networks[-1], settings)}
+        rescues = {} if loop_arm(settings.arm).held else rescued(networks[-1], settings, run["forecasts"][-1]["tuned"])
+        return {"marks": marks, "rescued": rescues, "motion": motion(networks[-1], settings)}
 
     return stored(past, _name(settings), {"run": run["sha256"], "beyond": BEYOND, "sizes": list(FACTORS)}, make)
 

@@ -75,8 +75,8 @@ def loop_plan(
         require_whole("a seed", seed, least=0, most=LARGEST_SEED)
     for arm in arms:
         loop_arm(arm)
-    others = [claim for claim in CLAIMS if claim.arm in arms and claim.arm != arms[0]]
-    tests = tuple(claim for claim in others if not (pooled and claim.score.startswith("size")))  # images have one size
+    claims = [claim for claim in CLAIMS if claim.arm in arms and claim.arm != arms[0]]
+    tests = tuple(claim for claim in claims if not (pooled and claim.score.startswith("size")))  # images have one size
     plan = ComparisonPlan(task, tuple(arms), tuple(seeds), arms[0], settings=settings, tests=tests)
     for arm in arms:
         require_loop_settings(settings_of(plan, arm, seeds[0]))

@@ -90,14 +90,14 @@ def rescue_table(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], p
     for run, end in pairs:
         if not end["marks"] or not end["rescued"] or not end["marks"][-1]["collapsed"]:
             continue
-        plain, law = end["marks"][-1]["sizes"]["1"]["accuracy"], run["forecasts"][-1]["tuned"]
+        accuracies, law = end["marks"][-1]["sizes"]["1"]["accuracy"], run["forecasts"][-1]["tuned"]
         rows.append(
             {
                 "arm": run["settings"]["arm"],
                 "seed": run["settings"]["seed"],
                 "law": law,
-                "stopped": plain[passes],
-                "plain": plain[8 * passes],
+                "stopped": accuracies[passes],
+                "plain": accuracies[8 * passes],
                 **{name: curve[8 * passes] for name, curve in end["rescued"].items()},
                 **{f"least {name}": min(curve[passes:]) for name, curve in end["rescued"].items() if "from T" in name},
             }

@@ -227,9 +227,9 @@ def digits(generator: np.random.Generator, count: int, size: int, *, test: bool 
 def _patches(test: bool) -> tuple[np.ndarray, np.ndarray]:
     from ctrlattn.nn.experiment import data
 
-    whole = data.load("digits")
-    part = whole.test if test else whole.train
-    pixels = whole.prepare(part.inputs).numpy()[:, 0]
+    digits = data.load("digits")
+    part = digits.test if test else digits.train
+    pixels = digits.prepare(part.inputs).numpy()[:, 0]
     return pixels.reshape(-1, 4, 2, 4, 2).transpose(0, 1, 3, 2, 4).reshape(-1, 4, 4, 4), part.targets.numpy()
 
 

@@ -38,8 +38,8 @@ def resumed(
     name = f"{data.name}_{Path(settings.arm).stem}_{settings.seed}"
     earlier = _read(runs / f"{name}.json", progress)
     if earlier and not _same(earlier, identity):
-        other, name = name, f"{name}_{digest(identity)[:8]}"
-        progress(f"{other}.json is a run of other data or settings: this one is {name}.json", 0, 1)
+        name_of_other, name = name, f"{name}_{digest(identity)[:8]}"
+        progress(f"{name_of_other}.json is a run of other data or settings: this one is {name}.json", 0, 1)
         earlier = _read(runs / f"{name}.json", progress)
     file = runs / f"{name}.json"
     same = _same(earlier, identity)

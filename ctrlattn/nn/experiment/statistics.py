@@ -139,8 +139,8 @@ def power(n: int, effect: float, *, alpha: float = 0.05, sides: int = 1) -> floa
     critical = float(stats.t.ppf(1 - alpha / sides, degrees))
     # Far in its tail scipy's noncentral t loses its digits; the normal distribution is accurate enough there.
     upper = float(stats.nct.sf(critical, degrees, shift)) if shift < 30 else float(stats.norm.sf(critical - shift))
-    other = float(stats.nct.cdf(-critical, degrees, shift)) if sides == 2 and shift < 5 else 0.0
-    return upper + other
+    lower = float(stats.nct.cdf(-critical, degrees, shift)) if sides == 2 and shift < 5 else 0.0
+    return upper + lower
 
 
 def seeds_needed(

@@ -45,13 +45,13 @@ def summarise(plan: ComparisonPlan, runs: list[dict[str, Any]]) -> dict[str, Any
     def differences(arm: str, score: str, factor: float = 1.0) -> np.ndarray:
         return values(arm, score) - factor * values(plan.against, score)
 
-    others = [arm for arm in plan.arms if arm != plan.against]
+    compared_arms = [arm for arm in plan.arms if arm != plan.against]
     return {
         "plan": asdict(plan),
         "parameters": {arm: by_run[arm, plan.seeds[0]]["parameters"] for arm in plan.arms},
         "status": {arm: [by_run[arm, seed]["status"] for seed in plan.seeds] for arm in plan.arms},
         "arms": {arm: {score: _interval(values(arm, score)) for score in scores} for arm in plan.arms},
-        "differences": {arm: {score: _interval(differences(arm, score)) for score in scores} for arm in others},
+        "differences": {arm: {score: _interval(differences(arm, score)) for score in scores} for arm in compared_arms},
         "tests": _tests(plan, differences),
         **_controllers(plan, by_run),
         "curves": {arm: _curves([by_run[arm, seed] for seed in plan.seeds]) for arm in plan.arms},

@@ -166,8 +166,8 @@ def _laws() -> list[dict[str, Any]]:
 
 def _linear(loop: Loop) -> bool:
     scalar = not (is_vector(loop.skip) or is_vector(loop.feedback))
-    plain = loop.normalizer is None and loop.order == "parallel" and not loop.hold_first
-    return scalar and plain and (loop.controller is None or isinstance(loop.controller, PID))
+    has_modes = loop.normalizer is None and loop.order == "parallel" and not loop.hold_first
+    return scalar and has_modes and (loop.controller is None or isinstance(loop.controller, PID))
 
 
 def _gains(loop: Loop) -> dict[str, Any]:

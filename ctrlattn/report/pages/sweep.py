@@ -160,9 +160,9 @@ def _maps(sweep: Swept) -> list[Section]:
     axes = sweep.plan.space.axes
     y, x = (_ticks(sweep, axes[i]) for i in (down, across))
     mark = None if sweep.best is None else (place[down], place[across])
-    others = [i for i in range(len(shape)) if i not in (down, across) and shape[i] > 1]
+    fixed_axes = [i for i in range(len(shape)) if i not in (down, across) and shape[i] > 1]
     fixed_values = [
-        (sweep.names[axes[i].path], sweep.dataset[sweep.names[axes[i].path]].to_numpy()[place[i]]) for i in others
+        (sweep.names[axes[i].path], sweep.dataset[sweep.names[axes[i].path]].to_numpy()[place[i]]) for i in fixed_axes
     ]
     caption = "The mark is the best cell; grey cells have no finite number." + (
         f" The map is drawn for the best cell's {listed([name for name, _ in fixed_values])}." if fixed_values else ""

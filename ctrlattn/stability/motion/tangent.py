@@ -86,9 +86,9 @@ class Tangent:
         >>> same.longer().multiple, same.multiple
         (2.0, 1.0)
         """
-        other = copy(self)
-        other.multiple = 2 * self.multiple
-        return other
+        tangent = copy(self)
+        tangent.multiple = 2 * self.multiple
+        return tangent
 
     def _scale(self, step: Step, x: np.ndarray) -> float:
         """Return the scale of the map about x, measured again where the state is far from where it was measured."""

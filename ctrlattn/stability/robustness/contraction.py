@@ -149,8 +149,8 @@ def sector_form(
         raise InputError(
             "give lowest, the smallest size of a token before the norm on the set: at 0 no slope is finite"
         )
-    plain = Loop(loop.predictor, skip=loop.skip, feedback=loop.feedback)
-    h = require_real("the operator of a pass", pass_operator(plain, tokens))
+    without_control = Loop(loop.predictor, skip=loop.skip, feedback=loop.feedback)
+    h = require_real("the operator of a pass", pass_operator(without_control, tokens))
     a, b, c, d = (np.kron(m, np.eye(tokens)) for m in (loop.controller or PID()).realization())
     matrix = np.block([[np.zeros_like(h), np.zeros_like(c)], [-b, a]])
     into = np.vstack([-np.eye(tokens), np.zeros((len(a), tokens))])

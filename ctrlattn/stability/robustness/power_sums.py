@@ -51,12 +51,12 @@ class PowerSums:
 
     def adjoint(self) -> "PowerSums":
         """Return the same for A*."""
-        other = object.__new__(PowerSums)
-        other.a, other.into = self.a.conj().T, None if self.into is None else self.into.conj().T
-        other._few = np.ascontiguousarray(self._few.transpose(0, 2, 1))
-        other._squares = other._few if len(other._few) else [square.conj().T for square in self._squares]
-        other.sizes, other._tails, other._overflow = self.sizes, self._tails, self._overflow
-        return other
+        adjoint = object.__new__(PowerSums)
+        adjoint.a, adjoint.into = self.a.conj().T, None if self.into is None else self.into.conj().T
+        adjoint._few = np.ascontiguousarray(self._few.transpose(0, 2, 1))
+        adjoint._squares = adjoint._few if len(adjoint._few) else [square.conj().T for square in self._squares]
+        adjoint.sizes, adjoint._tails, adjoint._overflow = self.sizes, self._tails, self._overflow
+        return adjoint
 
     def distance(self) -> float:
         """Return a norm below which no change of A moves a pole out of the circle; 0 where nothing is proved.

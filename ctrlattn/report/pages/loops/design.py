@@ -147,8 +147,10 @@ def _title(material: Material, designs: dict[str, Any], published: dict[str, Per
     stable = [law for law, result in designs.items() if not isinstance(result, str) and result[1].stable_share == 1]
     bad = [law for law in stable if published[LAWS[law]].stable_share < 1]
     if bad:
-        others = listed([f"those of {LAWS[law]}" for law in bad])
-        return f"The {listed(bad)} could be stable on every mode of {material.network}, with other gains than {others}"
+        law_words = listed([f"those of {LAWS[law]}" for law in bad])
+        return (
+            f"The {listed(bad)} could be stable on every mode of {material.network}, with other gains than {law_words}"
+        )
     if stable:
         return f"The {listed(stable)} can be stable on every mode of {material.network} and meet a specification"
     return f"No gains were found that meet the specification on every mode of {material.network}"

@@ -90,6 +90,6 @@ def _table(material: Material, running: dict[str, np.ndarray]) -> Table:
         (name, number(top, 3), number(math.exp(top)), number(math.exp(min(top * material.layers, 700.0))))
         for name, top in ((name, float(estimates[-1, 0])) for name, estimates in running.items())
     )
-    whole = f"factor of {count(material.layers, 'layer')}"
-    header = ("law", "largest exponent (nats/layer)", "factor of a layer", whole)
+    factor_title = f"factor of {count(material.layers, 'layer')}"
+    header = ("law", "largest exponent (nats/layer)", "factor of a layer", factor_title)
     return Table(header, rows, "The direction that grows most, in the geometric mean over the layers")
