@@ -77,6 +77,7 @@ _DAMAGED = (
 
 
 _ROUNDINGS = 4  # of the largest number of a feature, by which equal tokens may differ
+_SUMS = 2.0**-23  # epsilon of the sums of a network: numbers of 16 bits are added in 32
 
 
 def feedback_gain(x: Array, contribution: Array) -> Array:
@@ -165,7 +166,9 @@ def varied(x: np.ndarray, epsilon: float) -> np.ndarray:
     centred = x - x.mean(-2, keepdims=True)
     largest = np.abs(x).max(-2, keepdims=True)
     # A feature that nearly cancels is known to the digits of the others, and not to those of a massive one.
-    rounding = _ROUNDINGS * epsilon * np.maximum(largest, np.median(largest, axis=-1, keepdims=True))
+    # Rows of a product are added up in other orders: d terms err by sqrt(d) roundings, which grow as a random walk.
+    share = _ROUNDINGS * (epsilon + np.sqrt(x.shape[-1]) * min(epsilon, _SUMS))
+    rounding = share * np.maximum(largest, np.median(largest, axis=-1, keepdims=True))
     still = np.all(np.abs(centred) <= rounding, axis=(-2, -1), keepdims=True)
     return np.asarray(np.where(still, 0.0, centred))
 

@@ -180,8 +180,8 @@ class _RestEquation:
 
     def direction(self, x: Array, e: np.ndarray) -> np.ndarray | None:
         """Return d with (J - (1 + k_r) I) d = -e, to a tenth of the last residual at least; None where J gives none."""
-        self.unseen = 0.0
-        if not np.any(e):
+        self.unseen, digit = 0.0, _DIGIT * _largest(x)
+        if not digit and not np.any(e):
             return np.zeros(self.size)
         products, shift = pass_products(self.step, x), 1 + self.loop.recall
         if self.size <= _DENSE:
@@ -192,20 +192,24 @@ class _RestEquation:
             matrix = jacobian - shift * np.eye(self.size)
             noise = _ROUNDING if is_torch(x) else _DIFFERENCES
             least = noise * max(float(np.linalg.norm(jacobian)) / self.size**0.5, shift)
-            return self.solved(matrix, e, least, _ROUNDING * _largest(x))
+            return self.solved(matrix, e, least, digit)
 
         def times(v: np.ndarray) -> np.ndarray:
             return products(v.reshape(-1, 1))[:, 0] - shift * v.ravel()
 
         operator = LinearOperator((self.size, self.size), matvec=times, dtype=np.float64)
         share = 1e-2 * min(1e-2, max(float(np.linalg.norm(e)), 1e-8))
-        d = gmres(operator, -e, rtol=share, atol=0.0, restart=_BASIS, maxiter=3)[0]
+        if not np.any(e):  # by rounding, whose last digit leads as far as this step
+            e, share = np.full(self.size, digit), 0.1
+        d, left = gmres(operator, -e, rtol=share, atol=0.0, restart=_BASIS, maxiter=3)
+        if left and np.all(e == digit):
+            self.unseen, d = digit, np.zeros(self.size)
         return d if np.all(np.isfinite(d)) else None
 
-    def solved(self, matrix: np.ndarray, e: np.ndarray, least: float, rounding: float) -> np.ndarray | None:
+    def solved(self, matrix: np.ndarray, e: np.ndarray, least: float, digit: float) -> np.ndarray | None:
         """Return d of A d = -e, with singular values raised to the noise of A: on a line of fixed points A is noise.
 
-        What is left of e there by rounding leads nowhere.
+        What is left of e there by rounding leads nowhere. Its last digit is not seen there either.
         """
         if not np.all(np.isfinite(matrix)):
             return None
@@ -215,8 +219,8 @@ class _RestEquation:
             return None
         along = u.T @ -e
         blind = sigma < least
-        self.unseen = float(np.max(np.abs(along[blind]), initial=0.0))
-        along[blind & (np.abs(along) <= rounding)] = 0.0
+        self.unseen = float(np.max(np.abs(along[blind]) + digit, initial=0.0))
+        along[blind & (np.abs(along) <= _ROUNDING / _DIGIT * digit)] = 0.0
         d = v.T @ (along / np.maximum(sigma, least))
         return d if np.all(np.isfinite(d)) else None
 

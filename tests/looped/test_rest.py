@@ -7,6 +7,7 @@ import torch
 
 from ctrlattn import PID, InputError, looped
 from ctrlattn.arrays import like, to_numpy
+from ctrlattn.looped import rest
 
 
 def as_kind(xp, x, dtype="float64"):
@@ -130,6 +131,18 @@ def test_a_loop_that_slows_down_on_its_way_out_has_no_fixed_point(scale):
     for f in (lambda h: h + 1 / h**2, lambda h: h + 1 / h, lambda h: h + 1.0):
         with pytest.raises(ArithmeticError, match="no fixed point found"):
             looped.fixed_point(conjugated(f, scale), scale * np.array([1.0, 2.0]))
+
+
+@pytest.mark.parametrize("size", [2, 1500])  # with the Jacobian, and with its products alone
+def test_an_error_that_rounding_has_swallowed_far_out_is_none_of_zero(size, monkeypatch):
+    """At 4e5 of its start h + 1/h^2 is h in doubles: on some processors Anderson's acceleration went as far."""
+    scale = 2.0**-20
+    far = scale * (4e5 + np.arange(size))
+    monkeypatch.setattr(rest._RestEquation, "warmed", lambda self, x: (far, 150))
+    f = conjugated(lambda h: h + 1 / h**2, scale)
+    assert np.array_equal(f(far), far)
+    with pytest.raises(ArithmeticError, match="no fixed point found"):
+        looped.fixed_point(f, scale * np.linspace(1.0, 2.0, size))
 
 
 @pytest.mark.parametrize("scale", SCALES)
