@@ -4,6 +4,7 @@ The slack of a requirement stands in `specification`. A seeded global search (di
 modes; every mode is certified, and what fails joins the search.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -153,6 +154,10 @@ class _Problem:
         self.basis = np.stack([np.pad(num, (len(self.den) - len(num), 0)) for num in numerators])
         settling = self.spec.asked().get("settling", 40.0)
         self.layers = int(np.clip(3 * settling, 32, 400))
+        by_disk = self.spec.modulus_margin is None and self.spec.disk_margin
+        self.margin = "disk_margin" if by_disk else "modulus_margin"
+        # Figures that are measured: what is asked for, and what the trade-off is between.
+        self.needed = tuple(dict.fromkeys([*self.spec.asked(), self.margin, "settling"]))
         self.seen: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
 
     def controller(self, gains: np.ndarray) -> PID:
@@ -160,26 +165,38 @@ class _Problem:
         return PID(*(values.get(term, 0.0) for term in "PID"), form=self.form, ema=self.ema)
 
     def measures(self, gains: np.ndarray, modes: np.ndarray, points: int) -> dict[str, np.ndarray]:
-        """Return the worst figures over the modes, (candidates,) each; `penalty` > 0 says how far from stable."""
+        """Return the worst figures over the modes, (candidates,) each; `penalty` > 0 says how far from stable.
+
+        Nothing is asked of a loop that is not stable: its other figures are 1e9.
+        """
         num, alpha = plant(self.loop, (gains @ self.basis)[:, None, :], modes)
         p = mode_polynomial(num, self.den, alpha)
         penalty = np.max(np.log(np.clip(reflection(p), 1e-12, 1e12)), axis=-1)
+        stable = penalty < 0
+        measured = {name: np.full(len(gains), 1e9) for name in self.needed}
+        if np.any(stable):
+            omega = np.linspace(-np.pi if np.any(modes.imag) else 0.0, np.pi, points)
+            for name, values in self._figures(num[stable], alpha, omega).items():
+                measured[name][stable] = np.nan_to_num(values, nan=1e9, posinf=1e9)
+        return {"penalty": penalty, **measured}
+
+    def _figures(self, num: np.ndarray, alpha: np.ndarray, omega: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the needed figures of stable loops, (candidates, modes, order + 1) -> (candidates,) each."""
         with np.errstate(all="ignore"):
             final = static_gain(num, self.den, alpha)
             y = step_responses(num, self.den, alpha, self.layers)
             late = settling(y, final)
             size = np.abs(y[-1] - final) / np.abs(final)
             late = np.where(np.isfinite(late), late, self.layers * (1 + np.clip(size, 0, 10)))
-            omega = np.linspace(-np.pi if np.any(modes.imag) else 0.0, np.pi, points)
             s = sensitivity_of(num[..., None, :], self.den, alpha[:, None], np.exp(1j * omega))
-            figures = {
-                "modulus_margin": 1 / np.max(np.abs(s), axis=(-2, -1)),
-                "disk_margin": 1 / np.max(np.abs(s - 0.5), axis=(-2, -1)),
-                "settling": np.max(late, axis=-1),
-                "overshoot": np.max(overshoot(y, final), axis=-1),
-                "steady_state_error": np.max(np.abs(1 - final), axis=-1),
+            figures: dict[str, Callable[[], np.ndarray]] = {
+                "modulus_margin": lambda: 1 / np.max(np.abs(s), axis=(-2, -1)),
+                "disk_margin": lambda: 1 / np.max(np.abs(s - 0.5), axis=(-2, -1)),
+                "settling": lambda: np.max(late, axis=-1),
+                "overshoot": lambda: np.max(overshoot(y, final), axis=-1),
+                "steady_state_error": lambda: np.max(np.abs(1 - final), axis=-1),
             }
-        return {"penalty": penalty, **{k: np.nan_to_num(v, nan=1e9, posinf=1e9) for k, v in figures.items()}}
+            return {name: figures[name]() for name in self.needed}
 
     def objective(self, gains: np.ndarray, modes: np.ndarray, points: int, spec: Spec) -> np.ndarray:
         """Return the value to minimise for gains (terms, candidates): minus the least slack, large where unstable."""
@@ -220,9 +237,8 @@ class _Problem:
     def trade_off(self, best: _Candidate, most: int = 8) -> TradeOff:
         """Return the margin against settling among all gains met on the way that keep the other requirements."""
         gains = np.vstack([g for g, _ in self.seen])
-        figures = {k: np.concatenate([m[k] for _, m in self.seen]) for k in ("penalty", *MEASURES)}
-        margin = "disk_margin" if self.spec.modulus_margin is None and self.spec.disk_margin else "modulus_margin"
-        requirements = {k: v for k, v in self.spec.asked().items() if k not in (margin, "settling")}
+        figures = {k: np.concatenate([m[k] for _, m in self.seen]) for k in ("penalty", *self.needed)}
+        requirements = {k: v for k, v in self.spec.asked().items() if k not in (self.margin, "settling")}
 
         def meets_others(values: Any) -> np.ndarray:
             """Tell whether the other requirements are met."""
@@ -230,13 +246,13 @@ class _Problem:
             return np.all([np.asarray(v) >= 0 for v in slack], axis=0)
 
         good = (figures["penalty"] < 0) & meets_others(figures) & (figures["settling"] < self.layers)
-        front = _front(gains[good], figures[margin][good], figures["settling"][good], most)
+        front = _front(gains[good], figures[self.margin][good], figures["settling"][good], most)
         controllers = [best.controller, *(self.controller(g) for g in front)]
         worst = [best.worst]
         worst += [performance(replace(self.loop, controller=c), self.modes).worst() for c in controllers[1:]]
         order: list[int] = []
-        for i in sorted(range(len(worst)), key=lambda i: (worst[i]["settling"], -worst[i][margin])):
-            rises = not order or worst[i][margin] > worst[order[-1]][margin]
+        for i in sorted(range(len(worst)), key=lambda i: (worst[i]["settling"], -worst[i][self.margin])):
+            rises = not order or worst[i][self.margin] > worst[order[-1]][self.margin]
             if rises and np.isfinite(worst[i]["settling"]) and meets_others(worst[i]):
                 order.append(i)
         values = {name: np.array([worst[i][name] for i in order]) for name in MEASURES}

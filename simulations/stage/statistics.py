@@ -105,12 +105,18 @@ def max_t(values, draws=4000, seed=0):
     Bootstrap, 1993, chapter 12.
     """
     values, rng = np.asarray(values, dtype=float), np.random.default_rng(seed)
-    mean, error = values.mean(0), standard_errors(values)
+    mean, error, n = values.mean(0), standard_errors(values), len(values)
+    centred = (values - mean).reshape(n, -1)
     largest = np.empty(0)
     for count in range(0, draws, _AT_ONCE):
-        samples = values[rng.integers(len(values), size=(min(_AT_ONCE, draws - count), len(values)))]
-        off = np.abs(samples.mean(1) - mean) / standard_errors(samples, axis=1)
-        largest = np.append(largest, off.reshape(len(off), -1).max(1))
+        rows = rng.integers(n, size=(min(_AT_ONCE, draws - count), n))
+        # How often a draw has each row: its sums are then products of matrices, and no draw is made of its rows.
+        often = np.bincount((rows + n * np.arange(len(rows))[:, None]).ravel(), minlength=rows.size)
+        weights = often.reshape(rows.shape).astype(float)
+        off, squares = weights @ centred / n, weights @ centred**2
+        spread = squares - n * off**2
+        spread[spread <= 1e-12 * squares] = 0.0  # a draw of one row alone has no spread
+        largest = np.append(largest, np.abs(off / np.sqrt(spread / (n - 1) / n)).max(1))
     half = np.quantile(largest, 0.95) * error
     ends = {"mean": mean, "low": mean - half, "high": mean + half}
     return {
@@ -159,7 +165,8 @@ def recomputed(fields):
     elif isinstance(fields.get("values"), list) and isinstance(fields.get("documents"), list):
         result = clustered(fields["values"], fields["documents"])
     elif isinstance(fields.get("values"), list):
-        values = np.array([row for row in np.array(fields["values"], dtype=float) if np.all(np.isfinite(row))])
+        values = np.array(fields["values"], dtype=float)
+        values = values[np.isfinite(values.reshape(len(values), -1)).all(1)] if len(values) else values
         result = interval(values, fields.get("comparisons", 1)) if len(values) else {"low": math.nan, "high": math.nan}
     else:
         return None

@@ -81,6 +81,17 @@ def test_the_weights_that_are_left_are_shared_and_the_others_gone(network):
     assert not any("layers.1.mlp" in name for name in missing)
 
 
+def test_hooks_stay_with_what_is_left_and_new_ones_are_its_own(network, text):
+    whole, seen = network(), []
+    whole.layers[2].register_forward_hook(lambda *_: seen.append("before"))
+    smaller = drop(whole, attention=[1])
+    smaller.layers[3].register_forward_hook(lambda *_: seen.append("after"))
+    logits(smaller, text(1))
+    assert seen == ["before", "after"]
+    logits(whole, text(1))
+    assert seen[2:] == ["before"]
+
+
 def test_dropping_again_adds_to_what_is_gone(network, text):
     whole = network()
     twice = drop(drop(whole, attention=[0]), attention=[2], mlp=[1])

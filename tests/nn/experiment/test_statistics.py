@@ -47,6 +47,7 @@ def test_many_differences_use_drawn_signs():
     sample = np.random.default_rng(0).normal(0.35, 1.0, 40)
     comparison = paired(sample.tolist(), "greater")
     assert comparison.p_sign_flip == pytest.approx(comparison.p, abs=0.005)
+    assert paired([1.0] * 40, "greater").p_sign_flip == 1 / 100_001  # of what was seen, which no draw repeats
 
 
 def test_holm_by_hand():

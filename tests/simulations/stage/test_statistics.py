@@ -88,6 +88,20 @@ def test_max_t_of_one_column_is_the_bootstrap_of_t_and_of_many_is_wider(stage):
     assert same["high"] == pytest.approx(np.full(30, row["high"][0]))
 
 
+@pytest.mark.parametrize("shape", [(12, 2, 3), (4, 1)])  # of four rows, 4 of 256 draws are one row alone
+def test_max_t_is_that_of_draws_made_row_by_row(stage, shape):
+    values, rng = np.random.default_rng(2).standard_normal(shape) + 5.0, np.random.default_rng(4)
+    n, largest = len(values), []
+    with np.errstate(divide="ignore"):
+        for drawn in (values[rows] for _ in range(2) for rows in rng.integers(n, size=(250, n))):
+            spread = drawn.std(0, ddof=1) * (np.ptp(drawn, axis=0) > 0)
+            largest.append(np.abs((drawn.mean(0) - values.mean(0)) / (spread / math.sqrt(n))).max())
+        row = stage.max_t(values, draws=500, seed=4)
+    half = np.quantile(largest, 0.95) * values.std(0, ddof=1) / math.sqrt(n)
+    np.testing.assert_allclose(np.array(row["high"]) - row["mean"], half, rtol=1e-9)
+    np.testing.assert_allclose(np.array(row["mean"]) - row["low"], half, rtol=1e-9)
+
+
 def test_a_stored_interval_is_computed_again_from_what_it_carries(stage):
     rows = [stage.interval([1.0, 2.0, 4.0]), stage.interval([1.0, 2.0, 4.0], 5), stage.wilson(3, 7)]
     rows.append(stage.max_t([[1.0, 2.0], [2.0, 5.0], [4.0, 4.0], [3.0, 3.0]], draws=50, seed=3))

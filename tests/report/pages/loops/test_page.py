@@ -311,8 +311,14 @@ def test_bad_input(tmp_path):
         write(tmp_path / "file" / "out")
 
 
-def test_published_configurations_are_judged_on_the_recorded_modes(material):
-    section = configurations.sections(material)[0]
+@pytest.fixture(scope="module")
+def published(material):
+    """The section on published configurations."""
+    return configurations.sections(material)[0]
+
+
+def test_published_configurations_are_judged_on_the_recorded_modes(material, published):
+    section = published
     table = section.tables[0]
     assert [row[0] for row in table.rows] == list(presets.PUBLISHED)
     printed, ema = section.numbers["pidformer-printed"], section.numbers["pidformer-ema"]
@@ -329,11 +335,10 @@ def test_published_configurations_are_judged_on_the_recorded_modes(material):
     assert "residual stream" in section.caveat
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["neutreno", "pidformer-ema", "pidformer-printed-text", "pidformer-ema-text"])
-def test_settling_error_and_ms_of_a_configuration_are_those_of_its_recursion(material, name):
+def test_settling_error_and_ms_of_a_configuration_are_those_of_its_recursion(material, published, name):
     # A unit step of the reference through the published law, written out; 1/|1 + C/(z - a)| on the circle.
-    numbers, a = configurations.sections(material)[0].numbers[name], material.average_mode
+    numbers, a = published.numbers[name], material.average_mode
     pid = presets.get(name).controller
     v, integral, before, earlier, path = 0.0, 0.0, 0.0, 0.0, [0.0]
     for _ in range(1000):
