@@ -173,12 +173,12 @@ class _Problem:
         p = mode_polynomial(num, self.den, alpha)
         penalty = np.max(np.log(np.clip(reflection(p), 1e-12, 1e12)), axis=-1)
         stable = penalty < 0
-        measured = {name: np.full(len(gains), 1e9) for name in self.needed}
+        worst = {name: np.full(len(gains), 1e9) for name in self.needed}
         if np.any(stable):
             omega = np.linspace(-np.pi if np.any(modes.imag) else 0.0, np.pi, points)
             for name, values in self._figures(num[stable], alpha, omega).items():
-                measured[name][stable] = np.nan_to_num(values, nan=1e9, posinf=1e9)
-        return {"penalty": penalty, **measured}
+                worst[name][stable] = np.nan_to_num(values, nan=1e9, posinf=1e9)
+        return {"penalty": penalty, **worst}
 
     def _figures(self, num: np.ndarray, alpha: np.ndarray, omega: np.ndarray) -> dict[str, np.ndarray]:
         """Return the needed figures of stable loops, (candidates, modes, order + 1) -> (candidates,) each."""
