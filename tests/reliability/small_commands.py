@@ -137,6 +137,7 @@ def start(work: list[str] | Callable[[], None], said: Path, before: Callable[[],
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # `nohup` and a job in the background ignore some
             signal.signal(each, signal.SIG_DFL)
         _no_bars_of_transformers()
+        _one_thread()
         before()
         code = _main(work) if isinstance(work, list) else _call(work)
     finally:
@@ -151,6 +152,16 @@ def _no_bars_of_transformers() -> None:
     """
     if "transformers" in sys.modules:
         sys.modules["transformers"].utils.logging.disable_progress_bar()
+
+
+def _one_thread() -> None:
+    """A fork has none of the threads of a pool and may wait for them for ever; 64 new ones reserve gigabytes."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    with suppress(ImportError):
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(1)
 
 
 def _main(arguments: list[str]) -> int:

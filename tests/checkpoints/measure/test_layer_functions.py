@@ -54,7 +54,7 @@ def test_each_layer_gives_the_next_stream_again(checkpoint):
             assert_allclose(f(h).detach(), after, rtol=0, atol=1e-13 * after.abs().max().item())
     state = checkpoints.tap(checkpoint, given(checkpoint))["state"]
     f, h = functions[-1]
-    assert_allclose(h, state[-2], rtol=0, atol=1e-6)  # eager softmax, which tap takes, is float32, that of sdpa is not
+    assert_allclose(h, state[-2], rtol=0, atol=1e-5)  # eager softmax, which tap takes, is float32, that of sdpa is not
     assert_allclose(f(h).detach(), state[-1], rtol=0, atol=1e-5)
 
 

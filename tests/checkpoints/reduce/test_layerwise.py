@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 from ctrlattn import checkpoints
 from ctrlattn.checkpoints.reduce.layerwise import Flow, weights_of
 
-EAGER = 1e-5  # the attention that `tap` records has its softmax in float32
+EAGER = 5e-5  # the attention that `tap` records has its softmax in float32, whose rounding grows over four layers
 
 
 @pytest.mark.parametrize("start", [0, 2])

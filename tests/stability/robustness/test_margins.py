@@ -257,7 +257,7 @@ def test_units_of_states_and_of_time_change_nothing(factor):
         L = systems.closed(systems.siso("slow", order, "modal", seed=order), seed=order)
         expected = margins(L)
         for other in (systems.states_scaled(L, factor), systems.states_permuted(L, 3)):
-            assert_allclose(astuple(margins(other))[1:9], astuple(expected)[1:9], rtol=1e-7)
+            assert_allclose(astuple(margins(other))[1:9], astuple(expected)[1:9], rtol=1e-6)
         s = systems.closed(systems.siso("continuous", order, "modal", seed=order), seed=order)
         faster = systems.state_space(factor * s.A, factor * s.B, s.C, s.D, 0)
         slow, other = margins(s), margins(faster)
@@ -285,7 +285,7 @@ def test_a_crossing_at_minus_one_is_listed_however_small_the_response_is_there(p
             continue  # its last digits decide
         crossed = crossings(loop)
         there = crossed.gain_factor[crossed.gain_frequency == np.pi]
-        assert_allclose(there, [-1 / truth] if truth < 0 else [], rtol=1e-6)
+        assert_allclose(there, [-1 / truth] if truth < 0 else [], rtol=1e-5)
         seen.append(abs(truth))
     assert len(seen) > 3
 
