@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ControllerState = tuple[Array, ...]
 Realization = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 Fraction = tuple[np.ndarray, np.ndarray]
-Form = Literal["printed", "ema"]
+PIDForm = Literal["printed", "ema"]
 
 
 @runtime_checkable
@@ -99,11 +99,11 @@ class PID(Value):
     kp: float = 0.0
     ki: float = 0.0
     kd: float = 0.0
-    form: Form = field(default="printed", kw_only=True)
+    form: PIDForm = field(default="printed", kw_only=True)
     ema: float = field(default=0.3, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.form not in get_args(Form):
+        if self.form not in get_args(PIDForm):
             raise InputError(f'form must be "printed" or "ema", got {self.form!r}')
         for name in ("kp", "ki", "kd", "ema"):
             object.__setattr__(self, name, require_number(name, getattr(self, name)))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ctrlattn.kernels import Scaling
 
 Compare = Callable[[Array, Array, Array | None], Array]  # (x, y, u) -> x'
-Seen = Callable[[Array], Array]  # x' -> what the running mean reads of it
+MeanInput = Callable[[Array], Array]  # x' -> what the running mean reads of it
 
 # Below this many updated numbers loading the compiled code takes longer than it saves: of one sequence, whose fronts
 # are short and many, and of a whole batch, whose fronts are long. Where it is compiled anew, ten seconds longer.
@@ -58,7 +58,7 @@ def is_running(predictor: Any, order: str) -> bool:
 
 def run_passes(
     compare: Compare,
-    seen: Seen,
+    seen: MeanInput,
     terms: Terms,
     x: Array,
     passes: int,
@@ -101,7 +101,7 @@ def _is_worth_compiling(x: Array, passes: int) -> bool:
 
 def wavefront(
     compare: Compare,
-    seen: Seen,
+    seen: MeanInput,
     x: Array,
     passes: int,
     *,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ctrlattn.cli.options import AllowDownload, Device, Numbers, Recording, TextsToRead, ToRecord, network_options
+from ctrlattn.cli.options import AllowDownload, Device, Numbers, RecordingOption, TextsToRead, ToRecord, network_options
 from ctrlattn.cli.terminal import one_line_errors, recorded_texts, require_one_recording, show_path, show_progress
 
 EXAMPLES = (
@@ -18,7 +18,7 @@ def explore(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="HTML file to write.")] = Path(
         "explorer.html"
     ),
-    signals: Recording = None,
+    signals: RecordingOption = None,
     checkpoint: ToRecord = None,
     text: TextsToRead = None,
     device: Device = None,

@@ -30,7 +30,7 @@ LawOfGains = Annotated[
 ]
 
 # Where recordings come from: a file, or a network that reads texts.
-Recording = Annotated[
+RecordingOption = Annotated[
     Path | None, typer.Option("--signals", help="Recorded signals (.npz); default: those that ship inside.")
 ]
 ToRecord = Annotated[

@@ -13,7 +13,7 @@ from ctrlattn.cli.options import (
     Gains,
     LawOfGains,
     Numbers,
-    Recording,
+    RecordingOption,
     TextsToRead,
     ToRecord,
 )
@@ -46,7 +46,7 @@ def report(
     ] = None,
     pid: Gains = None,
     form: LawOfGains = None,
-    signals: Recording = None,
+    signals: RecordingOption = None,
     checkpoint: ToRecord = None,
     text: TextsToRead = None,
     device: Device = None,

@@ -65,7 +65,7 @@ def _gain(value: Any, number: Callable[[Any], float]) -> Any:
     return require_gain("a gain", _array(value)) if isinstance(value, list | dict | np.ndarray) else number(value)
 
 
-Gain = Annotated[float, WrapValidator(_gain)]
+GainValue = Annotated[float, WrapValidator(_gain)]
 
 
 # Bounds stand here as well as in the things that are made, so that a fault in one key does not hide one in another.
@@ -235,8 +235,8 @@ class LoopModel(_Strict):
 
     preset: Annotated[str | None, BeforeValidator(_known_preset)] = None
     predictor: Annotated[AnyPredictor | None, BeforeValidator(_as_table)] = None
-    skip: Gain | None = None
-    feedback: Gain | None = None
+    skip: GainValue | None = None
+    feedback: GainValue | None = None
     reference_gain: float | None = None
     order: Order | None = None
     normalize_input: bool | None = None

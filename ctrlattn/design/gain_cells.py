@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrlattn.controllers import Form
+from ctrlattn.controllers import PIDForm
 from ctrlattn.design.performance import HORIZON, MEASURES, SMALLEST, measured, modes_of, plant
 from ctrlattn.errors import require_known, require_whole
 from ctrlattn.linear.mode_polynomial import upper_half
@@ -22,7 +22,7 @@ def worst_of_gains(
     loop: Loop,
     spectrum: Any,
     gains: np.ndarray,
-    form: Form = "printed",
+    form: PIDForm = "printed",
     ema: float = 0.3,
     *,
     measures: Collection[str] = MEASURES,

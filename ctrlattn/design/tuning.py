@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctrlattn.arrays import require_real
-from ctrlattn.controllers import PID, Form
+from ctrlattn.controllers import PID, PIDForm
 from ctrlattn.design.performance import MEASURES, Performance, in_words, modes_of, performance, plant
 from ctrlattn.design.specification import Design, InfeasibleError, Spec, TradeOff
 from ctrlattn.errors import InputError, InputTypeError, require_flag
@@ -44,7 +44,7 @@ def tune(
     spec: Spec,
     *,
     terms: str = "PID",
-    form: Form = "printed",
+    form: PIDForm = "printed",
     ema: float = 0.3,
     bounds: dict[str, tuple[float, float]] | None = None,
     most_recall: float | None = None,
@@ -134,7 +134,7 @@ class _Problem:
     modes: np.ndarray
     spec: Spec
     terms: str
-    form: Form
+    form: PIDForm
     ema: float
     given_bounds: dict[str, tuple[float, float]]
 

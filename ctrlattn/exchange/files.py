@@ -15,7 +15,7 @@ import numpy as np
 from ctrlattn import __version__
 from ctrlattn.errors import InputError, require_known, shown
 from ctrlattn.exchange.mat import require_arrays
-from ctrlattn.exchange.system import Part, System, as_system, of_parts
+from ctrlattn.exchange.system import LoopPart, System, as_system, of_parts
 from ctrlattn.files import atomic, utf8
 from ctrlattn.parsing import parse_json
 
@@ -27,7 +27,7 @@ _DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, Over
 
 
 def save(
-    path: str | os.PathLike[str], given: Any, *, a: complex | None = None, part: Part = "closed", name: str = "G"
+    path: str | os.PathLike[str], given: Any, *, a: complex | None = None, part: LoopPart = "closed", name: str = "G"
 ) -> System:
     """Write a system to a MATLAB and Octave script (.m), a .mat file or JSON, as the ending of the path says.
 

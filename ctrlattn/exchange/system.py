@@ -20,7 +20,7 @@ from ctrlattn.linear.transfer import boundary_values
 from ctrlattn.loop import Loop, refuse_loop_sequence
 from ctrlattn.passes import Passes
 
-Part = Literal["closed", "control", "prediction", "controller"]
+LoopPart = Literal["closed", "control", "prediction", "controller"]
 UNKNOWN_TIME = -1.0  # a sampling time that MATLAB and Octave know as "not said", and python-control as True
 SAMPLE = "sample it first, c2d(G, Ts) in MATLAB or control.sample_system(G, Ts), with one sample for one layer"
 
@@ -99,7 +99,7 @@ class System:
         return system
 
 
-def as_system(given: Any, *, a: complex | None = None, part: Part = "closed", name: str = "G") -> System:
+def as_system(given: Any, *, a: complex | None = None, part: LoopPart = "closed", name: str = "G") -> System:
     """Return anything that describes a discrete linear system as a System.
 
     Parameters
@@ -135,7 +135,7 @@ def as_system(given: Any, *, a: complex | None = None, part: Part = "closed", na
     import control
     from scipy.signal import dlti, lti
 
-    require_known("part", part, get_args(Part))
+    require_known("part", part, get_args(LoopPart))
     refuse_loop_sequence(given, "an export")
     if isinstance(given, System):
         return given
@@ -245,7 +245,7 @@ def _require_numbers(quantity: str, entries: Any) -> None:
         raise InputTypeError(f"{quantity} must be numbers, got {shown(entries)}")
 
 
-def _of_loop(loop: Loop | Passes, a: complex | None, part: Part, name: str) -> System:
+def _of_loop(loop: Loop | Passes, a: complex | None, part: LoopPart, name: str) -> System:
     if part == "controller":
         controller: Any = loop.controller
         if controller is None:

@@ -15,7 +15,7 @@ from ctrlattn.linear.polynomial_roots import accurate_roots
 
 _IMPROPER = "the transfer function is improper (degree {} over {}): it has no state space and no finite norm"
 
-Matrices = tuple[np.ndarray, np.ndarray, np.ndarray, float]
+StateMatrices = tuple[np.ndarray, np.ndarray, np.ndarray, float]
 
 
 class _Group(NamedTuple):
@@ -28,7 +28,7 @@ class _Group(NamedTuple):
         return sum(self.roots) / len(self.roots)
 
 
-def cascade(num: Any, den: Any) -> Matrices:
+def cascade(num: Any, den: Any) -> StateMatrices:
     """Return (A, b, c, d) of num/den in descending powers, A upper block triangular with the poles on its diagonal.
 
     Parameters
@@ -124,7 +124,7 @@ def _is_paired(roots: np.ndarray) -> bool:
     return bool(upper == lower)
 
 
-def _zero_function(den: np.ndarray) -> Matrices:
+def _zero_function(den: np.ndarray) -> StateMatrices:
     """Return the zero function with the poles that it keeps."""
     a, b, c, _ = _series([_section(p, ()) for p, _ in _match(accurate_roots(den), np.zeros(0, dtype=complex))])
     return a, b, np.zeros_like(c), 0.0
@@ -151,7 +151,7 @@ def _distance(poles: _Group, zeros: _Group) -> float:
     return max(min(abs(z - p) for p in poles.roots) for z in zeros.roots)
 
 
-def _section(poles: tuple[complex, ...], zeros: tuple[complex, ...]) -> Matrices:
+def _section(poles: tuple[complex, ...], zeros: tuple[complex, ...]) -> StateMatrices:
     """Return prod (z - zeros) / prod (z - poles), written around a pole, where no large terms cancel."""
     direct = 1.0 if len(zeros) == len(poles) else 0.0
     if len(poles) == 1:
@@ -167,7 +167,7 @@ def _section(poles: tuple[complex, ...], zeros: tuple[complex, ...]) -> Matrices
     return a, np.array([0.0, 1.0]), np.array([value, slope]), direct
 
 
-def _series(sections: list[Matrices]) -> Matrices:
+def _series(sections: list[StateMatrices]) -> StateMatrices:
     """Put one section behind the other, the last one's states first: A is upper block triangular."""
     a, b, c, d = np.zeros((0, 0)), np.zeros(0), np.zeros(0), 1.0
     for a_i, b_i, c_i, d_i in sections:

@@ -18,7 +18,7 @@ PER_DECADE = 7
 MIDDLE = np.linspace(1, 2.2, 12)  # rad per sample
 OFFSETS = np.array([-8.0, -4.0, -2.0, -1.0, -0.4, 0.0, 0.4, 1.0, 2.0, 4.0, 8.0])  # in distances from the boundary
 
-Response = Callable[[np.ndarray], np.ndarray]
+BoundaryResponse = Callable[[np.ndarray], np.ndarray]
 Functions = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -79,7 +79,7 @@ def distinct(values: np.ndarray) -> np.ndarray:
     return values[np.concatenate([[True], values[1:] != values[:-1]])] if len(values) else values
 
 
-def samples(response: Response, functions: Functions, w: np.ndarray) -> Samples:
+def samples(response: BoundaryResponse, functions: Functions, w: np.ndarray) -> Samples:
     """Halve the steps where a sign change may hide, until they show it, or show that only rounding bends the curve."""
     values = response(w)
     f = functions(w, values)
@@ -114,7 +114,7 @@ def _hidden_zeros(left: np.ndarray, middle: np.ndarray, right: np.ndarray) -> tu
     return np.where(sign_changes, 2 * curvature > slope, (2 * curvature > lowest) & (4 * curvature > slope)), curvature
 
 
-def zeros(response: Response, functions: Functions, grid: Samples, which: int) -> np.ndarray:
+def zeros(response: BoundaryResponse, functions: Functions, grid: Samples, which: int) -> np.ndarray:
     """Return the zeros of one of the functions inside the grid: polished sign changes, and where it touches zero.
 
     A function that is 0 wherever it is seen has none.

@@ -13,7 +13,7 @@ from ctrlattn.errors import InputError, InputTypeError, require_flag, require_kn
 
 Scale = Literal["linear", "log"]
 Method = Literal["grid", "random", "sobol"]
-Value = bool | int | float | str
+AxisValue = bool | int | float | str
 _LARGEST = 10**8  # cells of one sweep
 _MOST_VALUES = 10**6  # of one axis
 
@@ -63,7 +63,7 @@ class Range:
         if self.whole and not (self.low.is_integer() and self.high.is_integer()):
             raise InputError(f"whole numbers need whole ends, got {self.low:g} and {self.high:g}")
 
-    def grid(self) -> tuple[Value, ...]:
+    def grid(self) -> tuple[AxisValue, ...]:
         """Return the values in a grid, ascending."""
         assert self.steps is not None  # `axis_of` asks for it
         spaced = np.geomspace if self.scale == "log" else np.linspace
@@ -132,14 +132,14 @@ class Axis:
     """One thing that is varied: its path in a configuration, and its values."""
 
     path: str
-    values: tuple[Value, ...] | Range
+    values: tuple[AxisValue, ...] | Range
 
     @property
     def numeric(self) -> bool:
         """Whether all values are numbers."""
         return isinstance(self.values, Range) or not any(isinstance(value, bool | str) for value in self.values)
 
-    def corners(self) -> tuple[Value, ...]:
+    def corners(self) -> tuple[AxisValue, ...]:
         """Return the values by which the axis is judged: all of a list, both ends of a range."""
         if isinstance(self.values, Range):
             ends = (self.values.low, self.values.high)
@@ -164,7 +164,7 @@ class Space:
         """Number of the cells."""
         return math.prod(self.shape)
 
-    def values(self, start: int, stop: int) -> dict[str, Sequence[Value]]:
+    def values(self, start: int, stop: int) -> dict[str, Sequence[AxisValue]]:
         """Return the values of each axis in the cells start ... stop - 1, by path."""
         if self.sample is None:
             places = np.unravel_index(np.arange(start, stop), self.shape)
@@ -177,11 +177,11 @@ class Space:
 
 
 @lru_cache(maxsize=64)
-def _listed_values(axis: Axis) -> tuple[Value, ...]:
+def _listed_values(axis: Axis) -> tuple[AxisValue, ...]:
     return axis.values.grid() if isinstance(axis.values, Range) else axis.values
 
 
-def _sample(axis: Axis, shares: np.ndarray) -> list[Value]:
+def _sample(axis: Axis, shares: np.ndarray) -> list[AxisValue]:
     if isinstance(axis.values, Range):
         values = axis.values.at(shares)
         return [int(value) for value in values] if axis.values.whole else values.tolist()

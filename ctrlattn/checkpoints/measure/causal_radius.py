@@ -103,7 +103,7 @@ def radius_of_blocks(
 
     n, d = len(h), h[0].numel()  # several streams of a token are one block
     with attention(checkpoint.model, "sdpa"):
-        blocks = _Blocks(f, h)
+        blocks = _TokenBlocks(f, h)
         outermost = block_radius(blocks.product, (n, d), tolerance=_SETTLED, seed=seed, narrowed=blocks.of_tokens)
     residual, checks = _eigenpair_error(outermost, blocks.product, jacobian, (n, d), seed)
     radius, error = abs(outermost.value), outermost.condition * residual
@@ -116,7 +116,7 @@ def radius_of_blocks(
     return CausalRadius(radius, error, outermost.condition, outermost.block, outermost.steps, checks)
 
 
-class _Blocks:
+class _TokenBlocks:
     """Products with the diagonal blocks of a layer: of all tokens, or of few of them alone."""
 
     def __init__(self, f: LayerFunction, h: torch.Tensor) -> None:

@@ -92,7 +92,7 @@ def repeat(
     closing = law.closing()
     for k, span in enumerate(spans):
         for layer in span:
-            hook = _Hook(law, closing, k, starts=layer is span[0], ends=layer is span[-1])
+            hook = _PassHook(law, closing, k, starts=layer is span[0], ends=layer is span[-1])
             layer.register_forward_hook(hook, with_kwargs=True)
             layer.register_buffer(_CARRIED, _digits(law), persistent=False)  # it decides what the network computes
     places = [*range(b), *list(range(a, b)) * (law.passes - 1), *range(b, len(layer_list))]
@@ -194,7 +194,7 @@ def unrepeated(family: Any, model: Any) -> tuple[Any, Any]:
     for layer in layers[a:b]:
         delattr(layer, _CARRIED)
         for number, hook in list(layer._forward_hooks.items()):
-            if isinstance(hook, _Hook):
+            if isinstance(hook, _PassHook):
                 del layer._forward_hooks[number], layer._forward_hooks_with_kwargs[number]
     put_layers(family, model, [layers[i] for i in places], places)
     once = unrolled(family, places)
@@ -210,7 +210,7 @@ class _Carried(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class _Hook:
+class _PassHook:
     """Hands the loop from layer to layer, and closes the pass k behind the last layer of the span."""
 
     law: SpanLoop

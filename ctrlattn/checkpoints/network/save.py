@@ -20,7 +20,7 @@ from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import KEY, Family, family_of
 from ctrlattn.checkpoints.network.readme import readme
 from ctrlattn.checkpoints.network.repeat import entry_of, loop_in, repeat, unrepeated
-from ctrlattn.checkpoints.network.structure import Structure, apply, structure_from, structure_of, traced_in
+from ctrlattn.checkpoints.network.structure import DropStructure, apply, structure_from, structure_of, traced_in
 from ctrlattn.checkpoints.trace.eager import supported
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic, output_directory, visible
@@ -200,7 +200,7 @@ def open_changed(
 
 
 def _build(
-    config: Any, weights: dict[str, torch.Tensor], family: Any, structure: Structure, *, dtype: Any, attention: str
+    config: Any, weights: dict[str, torch.Tensor], family: Any, structure: DropStructure, *, dtype: Any, attention: str
 ) -> Any:
     empty = _empty(_class_of(config), config)
     state_of_all, tied = empty.state_dict(), set(empty.all_tied_weights_keys)
@@ -227,12 +227,12 @@ def _config_of(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _structure_in(config: dict[str, Any]) -> Structure | None:
+def _structure_in(config: dict[str, Any]) -> DropStructure | None:
     entry = config.get("network", config).get(KEY) if isinstance(config.get("network", {}), dict) else None
     return structure_from(entry) if isinstance(entry, dict) else None
 
 
-def _has_gains(structure: Structure) -> bool:
+def _has_gains(structure: DropStructure) -> bool:
     return any(stand is not None for layers in structure.values() for stand in layers.values())
 
 

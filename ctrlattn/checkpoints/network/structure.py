@@ -17,7 +17,7 @@ from ctrlattn.checkpoints.network.stand_ins import Beside, Gain, MemoryGain, Not
 from ctrlattn.checkpoints.network.traced_family import Traced, traced_from
 
 Stand = int | None | dict[str, Any]
-Structure = dict[Kind, dict[int, Stand]]
+DropStructure = dict[Kind, dict[int, Stand]]
 _MORE_KINDS: tuple[Kind, ...] = ("mixer", "cross")  # which the table's families do not have
 _STATES = ("conv", "linear_attention")  # layer types whose place in the cache holds a state, and counts no tokens
 
@@ -31,12 +31,12 @@ def shared(model: Any) -> Any:
     return copy.deepcopy(model, done)
 
 
-def structure_of(model: Any) -> Structure:
+def structure_of(model: Any) -> DropStructure:
     """Return what was dropped from a network; empty kinds for one that is whole."""
     return structure_from(getattr(model.config, KEY, None) or {})
 
 
-def structure_from(entry: dict[str, Any]) -> Structure:
+def structure_from(entry: dict[str, Any]) -> DropStructure:
     """Make a structure from what a config holds.
 
     >>> structure_from({"attention": {"5": None}})
@@ -55,7 +55,7 @@ def traced_in(entry: dict[str, Any]) -> Traced | None:
     return traced_from(entry["traced"]) if "traced" in entry else None
 
 
-def apply(family: Any, model: Any, structure: Structure) -> None:
+def apply(family: Any, model: Any, structure: DropStructure) -> None:
     """Make a whole network one of this structure, in place; the weights of its gains are zero."""
     for sublayer in sublayers(family, model):
         if sublayer.layer in structure.get(sublayer.kind, {}):
@@ -63,7 +63,7 @@ def apply(family: Any, model: Any, structure: Structure) -> None:
     record(family, model, structure)
 
 
-def record(family: Any, model: Any, structure: Structure) -> None:
+def record(family: Any, model: Any, structure: DropStructure) -> None:
     """Write the structure into the network's config, and number the caches of what is left."""
     kinds = (*KINDS, *(kind for kind in _MORE_KINDS if structure.get(kind)))
     entry: dict[str, Any] = {kind: {str(i): rank for i, rank in structure.get(kind, {}).items()} for kind in kinds}
@@ -125,7 +125,7 @@ def gain_of(family: Any, model: Any, layer: int, kind: Kind) -> Gain:
     return cast(Gain, at(family.layers_of(model)[layer], getattr(family, kind).module))
 
 
-def _number_caches(family: Any, model: Any, structure: Structure) -> None:
+def _number_caches(family: Any, model: Any, structure: DropStructure) -> None:
     """Give the first places in the cache, of each type of attention, to the layers that still have attention.
 
     The next ones go to gains with memory. transformers asks the first layer of the cache, and the first of each type,
@@ -151,7 +151,7 @@ def _cache_types(model: Any, count: int) -> list[str]:
     return list(types) if len(types) == count else ["full_attention"] * count
 
 
-def _without_cache(family: Any, model: Any, structure: Structure) -> dict[int, Stand]:
+def _without_cache(family: Any, model: Any, structure: DropStructure) -> dict[int, Stand]:
     """Return the layers in which nothing that mixes tokens is left, and what is in its place."""
     replaced: dict[int, Stand] = {}
     remaining: set[int] = set()

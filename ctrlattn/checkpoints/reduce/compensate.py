@@ -18,7 +18,7 @@ from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Kind, Sublayer
 from ctrlattn.checkpoints.network.inputs import Windows
 from ctrlattn.checkpoints.network.stand_ins import Beside, Gain, MemoryGain
-from ctrlattn.checkpoints.network.structure import Stand, Structure, place, stand_in
+from ctrlattn.checkpoints.network.structure import DropStructure, Stand, place, stand_in
 from ctrlattn.checkpoints.reduce.fit_memory import fit_memory, memory_of
 from ctrlattn.checkpoints.reduce.layerwise import Flow, weights_of
 from ctrlattn.errors import InputError, require_flag
@@ -153,7 +153,7 @@ def fit_gains(
     layers: dict[Kind, tuple[int, ...]],
     windows: Windows,
     calibration: Calibration,
-    structure: Structure,
+    structure: DropStructure,
 ) -> None:
     """Replace sublayers of a network by gains, in place; each is fitted with all earlier gains in the network."""
     family, model = checkpoint.family, checkpoint.model

@@ -9,7 +9,7 @@ from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Kind, sublayers
 from ctrlattn.checkpoints.network.inputs import windows_to_fit
 from ctrlattn.checkpoints.network.repeat import require_no_loop
-from ctrlattn.checkpoints.network.structure import Structure, put, record, shared, structure_of
+from ctrlattn.checkpoints.network.structure import DropStructure, put, record, shared, structure_of
 from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.checkpoints.reduce.compensate import Calibration, fit_gains, settings_of
 from ctrlattn.checkpoints.reduce.proof import answers_of, missed
@@ -79,8 +79,10 @@ def drop(
         checkpoint = with_value_maps(checkpoint)
     before = structure_of(checkpoint.model)
     settings = {kind: settings_of(checkpoint, kind, calibration) for kind in layers if layers[kind]}
-    stands: Structure = {kind: dict.fromkeys(layers[kind], settings[kind]) for kind in settings}
-    structure: Structure = {k: {**before.get(k, {}), **stands.get(k, {})} for k in dict.fromkeys((*before, *stands))}
+    stands: DropStructure = {kind: dict.fromkeys(layers[kind], settings[kind]) for kind in settings}
+    structure: DropStructure = {
+        k: {**before.get(k, {}), **stands.get(k, {})} for k in dict.fromkeys((*before, *stands))
+    }
     _require_readers(checkpoint, structure)
     family = checkpoint.family
     if isinstance(family, Traced):
@@ -120,7 +122,7 @@ def _layers_to_drop(
     return {kind: tuple(sorted(some)) for kind, some in layers.items()}
 
 
-def _require_readers(checkpoint: Checkpoint, structure: Structure) -> None:
+def _require_readers(checkpoint: Checkpoint, structure: DropStructure) -> None:
     """Raise InputError unless some attention is left, or some mixer where there was no attention."""
     sublayers = checkpoint.sublayers()
     kind: Kind = "attention" if any(s.kind == "attention" for s in sublayers) else "mixer"

@@ -18,7 +18,7 @@ from ctrlattn.checkpoints.trace.compose import Stage, difference, staged, within
 from ctrlattn.checkpoints.trace.follow import Followed, stream_among
 from ctrlattn.checkpoints.trace.kinds import kinds_of
 from ctrlattn.checkpoints.trace.layers import Visit
-from ctrlattn.checkpoints.trace.outline import Matrices, Signature, matrices_of, other_inside
+from ctrlattn.checkpoints.trace.outline import MatrixShapes, Signature, matrices_of, other_inside
 from ctrlattn.checkpoints.trace.steps import RawStep, RawTerm
 from ctrlattn.checkpoints.trace.structure import Call, Step, Term
 from ctrlattn.checkpoints.trace.weighted import inside, steps_by_weights
@@ -239,7 +239,7 @@ def _with_values(step: RawStep, inner: Mapping[str, Visit], x: torch.Tensor) -> 
     return replace(step, terms=tuple(map(replaced_term, step.terms)), x=x)
 
 
-def _call_of_visit(visit: Visit, matrices: Matrices) -> Followed:
+def _call_of_visit(visit: Visit, matrices: MatrixShapes) -> Followed:
     """Return the call of a layer that was visited, with the matrices inside its modules."""
     assert visit.x is not None
     assert visit.arguments is not None
@@ -248,7 +248,7 @@ def _call_of_visit(visit: Visit, matrices: Matrices) -> Followed:
     return Followed(visit.path, visit.x, args, kwargs, position, out=visit.out, matrices=matrices)
 
 
-def _matrices(first: Signature, other: Signature, example: Shown, inner: Mapping[str, Visit]) -> Matrices | None:
+def _matrices(first: Signature, other: Signature, example: Shown, inner: Mapping[str, Visit]) -> MatrixShapes | None:
     """Return the matrices inside a layer that may differ from the first in its attention alone; None elsewhere."""
     if first == other:
         return example.followed.matrices

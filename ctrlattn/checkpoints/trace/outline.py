@@ -15,7 +15,7 @@ from ctrlattn.checkpoints.trace.structure import Call, Term
 from ctrlattn.checkpoints.trace.weighted import inside
 
 Signature = Sequence[tuple[Any, ...]]  # of a layer: its modules in order, the name of each first
-Matrices = dict[str, list[tuple[int, ...]]]
+MatrixShapes = dict[str, list[tuple[int, ...]]]
 _SUM = 1e-3  # of a row of weights, at most so far from 1 in the types that weights are returned in
 
 
@@ -55,8 +55,8 @@ def matrices_of(
     parts: Mapping[str, Collection[str]],
     others: Collection[str],
     inner: Mapping[str, Visit],
-    reference: Matrices,
-) -> Matrices | None:
+    reference: MatrixShapes,
+) -> MatrixShapes | None:
     """Return the shapes of the matrices inside each module of a layer, where each one that differs is attention.
 
     Parameters

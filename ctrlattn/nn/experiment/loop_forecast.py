@@ -19,7 +19,7 @@ import torch
 from ctrlattn.design import InfeasibleError, Spec, tune
 from ctrlattn.looped import fixed_point, spectrum
 from ctrlattn.nn.experiment.loop_settings import LoopSettings
-from ctrlattn.nn.experiment.loop_tasks import Examples
+from ctrlattn.nn.experiment.loop_tasks import Problems
 from ctrlattn.nn.experiment.loop_training import copied, examples_of, sample_map, state_after
 from ctrlattn.nn.modules.looped import LoopedNetwork
 from ctrlattn.passes import Passes
@@ -36,7 +36,7 @@ _WHOLE = 900  # numbers in a state whose whole spectrum is computed
 _LEADING = 16
 
 
-def held_out(settings: LoopSettings, size: int | None = None, count: int = EXAMPLES) -> Examples:
+def held_out(settings: LoopSettings, size: int | None = None, count: int = EXAMPLES) -> Problems:
     """Make problems for testing, the same for all arms and seeds.
 
     >>> held_out(LoopSettings("addition", "plain", 0), count=2)[0].shape

@@ -17,7 +17,7 @@ from ctrlattn.errors import InputError, require_known, require_whole
 if TYPE_CHECKING:
     import torch
 
-Examples = tuple["torch.Tensor", "torch.Tensor"]
+Problems = tuple["torch.Tensor", "torch.Tensor"]
 Arrays = tuple[np.ndarray, np.ndarray]
 Maker = Callable[[np.random.Generator, int, int], Arrays]
 
@@ -57,7 +57,7 @@ class Task:
 
     def examples(
         self, generator: np.random.Generator, count: int, size: int | None = None, *, test: bool = False
-    ) -> Examples:
+    ) -> Problems:
         """Make `count` problems.
 
         Parameters

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from ctrlattn.looped import iterate, spectrum
 from ctrlattn.nn.experiment.loop_arms import loop_arm
 from ctrlattn.nn.experiment.loop_settings import LoopSettings, require_loop_settings
-from ctrlattn.nn.experiment.loop_tasks import Examples, Task, task_of
+from ctrlattn.nn.experiment.loop_tasks import Problems, Task, task_of
 from ctrlattn.nn.experiment.training import status_of
 from ctrlattn.nn.modules.looped import LoopedNetwork
 from ctrlattn.nn.modules.pass_radius import pass_radius, squared_norm
@@ -53,7 +53,7 @@ def build_loop(settings: LoopSettings) -> LoopedNetwork:
 
 def examples_of(
     settings: LoopSettings, rng: np.random.Generator, count: int, size: int, *, test: bool = False
-) -> Examples:
+) -> Problems:
     """Make problems of the task and their answers; the problems are in the dtype of the network.
 
     >>> settings = LoopSettings("addition", "plain", 0, dtype="float64")

@@ -18,7 +18,7 @@ from ctrlattn.tracking import Tracking, TrackingState
 from ctrlattn.values import short
 
 DepthState = TrackingState  # v_0 and the memory of the controller, (..., n, heads, D) each
-Past = tuple[torch.Tensor, torch.Tensor]  # keys and values of earlier tokens, (..., n, kv_heads, D) each
+PastPair = tuple[torch.Tensor, torch.Tensor]  # keys and values of earlier tokens, (..., n, kv_heads, D) each
 
 
 class ControlledAttention(torch.nn.Module):
@@ -134,10 +134,10 @@ class ControlledAttention(torch.nn.Module):
         self,
         x: torch.Tensor,
         depth_state: DepthState | None = None,
-        past: Past | None = None,
+        past: PastPair | None = None,
         *,
         padding: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, DepthState, Past]:
+    ) -> tuple[torch.Tensor, DepthState, PastPair]:
         """Run `forward` for tokens that follow those of `past`; return the keys and values of all tokens as well.
 
         The control acts on each token alone: depth_state holds the tokens of x, and needs no cache.

@@ -12,7 +12,7 @@ import torch
 from ctrlattn.arrays import require_number
 from ctrlattn.errors import InputError, require_flag
 from ctrlattn.loop import Loop
-from ctrlattn.nn.modules.attention import ControlledAttention, DepthState, Past
+from ctrlattn.nn.modules.attention import ControlledAttention, DepthState, PastPair
 from ctrlattn.nn.modules.sizes import Norm, require_norm
 
 Placement = Literal["pre", "post"]
@@ -144,10 +144,10 @@ class Block(torch.nn.Module):
         self,
         x: torch.Tensor,
         depth_state: DepthState | None = None,
-        past: Past | None = None,
+        past: PastPair | None = None,
         *,
         padding: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, DepthState, Past]:
+    ) -> tuple[torch.Tensor, DepthState, PastPair]:
         """Run `forward` for tokens that follow those of `past`; return the keys and values of all tokens as well."""
         pre = self.placement == "pre"
         y, depth_state, past = self.attn.decode(self.norm1(x) if pre else x, depth_state, past, padding=padding)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
-from ctrlattn.controllers import PID, ControllerState, Form, Fraction, Realization, as_controller
+from ctrlattn.controllers import PID, ControllerState, Fraction, PIDForm, Realization, as_controller
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.stability.modes.intervals import Interval
 from ctrlattn.stability.modes.zero_exclusion import stable_spread
@@ -22,7 +22,7 @@ class TensorGains(NamedTuple):
     kp: Any
     ki: Any
     kd: Any
-    form: Form
+    form: PIDForm
     ema: float
 
 

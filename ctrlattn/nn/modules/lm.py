@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 
 from ctrlattn.errors import InputError, require_flag
-from ctrlattn.nn.modules.attention import Past
+from ctrlattn.nn.modules.attention import PastPair
 from ctrlattn.nn.modules.blocks import Block
 from ctrlattn.nn.modules.network import Network, stack
 from ctrlattn.nn.modules.sizes import require_sizes
@@ -97,9 +97,9 @@ class ControlledLM(Network):
         """Return norm(x) E^T."""
         return torch.nn.functional.linear(self.norm(x), self.tokens.weight)
 
-    def decode(self, ids: torch.Tensor, past: list[Past] | None = None) -> tuple[torch.Tensor, list[Past]]:
+    def decode(self, ids: torch.Tensor, past: list[PastPair] | None = None) -> tuple[torch.Tensor, list[PastPair]]:
         """Return logits of tokens that follow those of `past` (keys and values per layer), and the extended past."""
-        pairs: list[Past] = []
+        pairs: list[PastPair] = []
         depth_state = None
         x = self.embed(ids, 0 if past is None else past[0][0].shape[-3])
         for k, block in enumerate(self.blocks):

@@ -15,13 +15,13 @@ from ctrlattn.linear.lapack import spectral_radii
 from ctrlattn.stability.modes.exact_gains import Pencil, critical_gains, stable_at
 
 Interval = tuple[float, float]
-Matrices = Callable[[np.ndarray], np.ndarray]
+MatricesAt = Callable[[np.ndarray], np.ndarray]
 
 _STEPS = (1e-6, 1e-4, 1e-2)  # how near to an end its two sides must differ, as shares of the interval
 _MOST_UNSURE = 1e-2
 
 
-def stable_intervals(g: Pencil, matrices: Matrices, quantity: str) -> list[Interval]:
+def stable_intervals(g: Pencil, matrices: MatricesAt, quantity: str) -> list[Interval]:
     """Return all stable intervals of the gain, ascending.
 
     Parameters
@@ -75,7 +75,7 @@ def unsure(states: int) -> float:
     return min(4 * EPS ** (1 / max(states, 1)), _MOST_UNSURE)
 
 
-def _are_inside(g: Pencil, matrices: Matrices, gains: np.ndarray) -> list[bool]:
+def _are_inside(g: Pencil, matrices: MatricesAt, gains: np.ndarray) -> list[bool]:
     closed = matrices(gains)
     near = unsure(closed.shape[-1])
     sizes = spectral_radii(closed).tolist()
@@ -90,7 +90,7 @@ def _middles(cuts: np.ndarray) -> np.ndarray:
 
 
 def _is_confirmed(
-    interval: Interval, intervals: list[Interval], cuts: np.ndarray, matrices: Matrices, share: float
+    interval: Interval, intervals: list[Interval], cuts: np.ndarray, matrices: MatricesAt, share: float
 ) -> bool:
     low, high = interval
     finite = [end for end in interval if math.isfinite(end)]

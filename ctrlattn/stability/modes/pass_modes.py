@@ -24,7 +24,7 @@ from ctrlattn.linear.mode_polynomial import upper_half
 from ctrlattn.linear.pass_polynomial import ALPHA, pass_matrix, pull
 from ctrlattn.stability.modes.closed_loop import controller_fraction, controller_response
 from ctrlattn.stability.modes.exact_gains import Pencil, Polynomial, pencil, plus, product, stable_at
-from ctrlattn.stability.modes.intervals import Interval, Matrices, intersection, stable_intervals, unsure
+from ctrlattn.stability.modes.intervals import Interval, MatricesAt, intersection, stable_intervals, unsure
 
 _ONE = Fraction(1)
 _NEXT = 1e-6  # how near an end of a closed form its two sides are checked, as a share of the interval
@@ -270,7 +270,9 @@ def _exact_pull(mode: complex, recall: float) -> tuple[Fraction, Fraction]:
     return _ONE + Fraction(float(recall)) - Fraction(float(np.real(mode))), -Fraction(float(np.imag(mode)))
 
 
-def _common(modes: np.ndarray, of_mode: Callable[[complex], tuple[Pencil, Matrices]], quantity: str) -> list[Interval]:
+def _common(
+    modes: np.ndarray, of_mode: Callable[[complex], tuple[Pencil, MatricesAt]], quantity: str
+) -> list[Interval]:
     """Return what the stable intervals of all modes have in common."""
     inside: list[Interval] = [(-math.inf, math.inf)]
     for mode in modes.tolist():

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctrlattn.controllers import PID, Form
+from ctrlattn.controllers import PID, PIDForm
 from ctrlattn.errors import InputError
 from ctrlattn.linear.lapack import spectral_radii
 from ctrlattn.linear.mode_polynomial import mode_polynomial, open_loop_pole, reflection
@@ -41,7 +41,7 @@ class PIDTerms(NamedTuple):
         return matrix
 
 
-def pid_terms(form: Form, ema: float, *, integral: bool, derivative: bool) -> PIDTerms:
+def pid_terms(form: PIDForm, ema: float, *, integral: bool, derivative: bool) -> PIDTerms:
     """Return the terms of a law; `integral` and `derivative` say which of its gains are not 0.
 
     >>> pid_terms("printed", 0.3, integral=True, derivative=False).num.tolist()  # kp (z - 1) + ki z over z - 1
@@ -60,7 +60,7 @@ def pid_terms(form: Form, ema: float, *, integral: bool, derivative: bool) -> PI
     return PIDTerms(num, den, a, b, np.concatenate(rows), np.concatenate(direct)[:, 0])
 
 
-def pid_intervals(gains: np.ndarray, form: Form, ema: float = 0.3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pid_intervals(gains: np.ndarray, form: PIDForm, ema: float = 0.3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return `stability_interval` of many PID gains at once.
 
     Parameters
@@ -101,7 +101,7 @@ def pid_intervals(gains: np.ndarray, form: Form, ema: float = 0.3) -> tuple[np.n
 
 
 def pid_unstable_share(
-    loop: Loop, modes: np.ndarray, gains: np.ndarray, form: Form = "printed", ema: float = 0.3
+    loop: Loop, modes: np.ndarray, gains: np.ndarray, form: PIDForm = "printed", ema: float = 0.3
 ) -> np.ndarray:
     """Return `unstable_share` of the loop under many PID gains at once.
 
@@ -146,7 +146,7 @@ def pid_unstable_share(
     return share
 
 
-def by_memory(gains: np.ndarray, form: Form, ema: float) -> list[tuple[PIDTerms, np.ndarray]]:
+def by_memory(gains: np.ndarray, form: PIDForm, ema: float) -> list[tuple[PIDTerms, np.ndarray]]:
     """Group the cells that have the same memory, by which of ki and kd are 0: (terms, their places)."""
     pattern = 2 * (gains[:, 1] != 0) + (gains[:, 2] != 0)
     groups = [(int(k), np.flatnonzero(pattern == k)) for k in np.unique(pattern)]

@@ -8,8 +8,8 @@ import numpy as np
 from ctrlattn.arrays import Array, require_number, require_real, to_numpy
 from ctrlattn.errors import InputError, require_flag, require_whole
 from ctrlattn.stability.motion.exponent_intervals import exponent_intervals
-from ctrlattn.stability.motion.fixed_points import Family
-from ctrlattn.stability.motion.tangent import Jvp, Step, as_state, require_callable
+from ctrlattn.stability.motion.fixed_points import StepFamily
+from ctrlattn.stability.motion.tangent import Jvp, StepMap, as_state, require_callable
 
 _ALIGNING = 50  # steps, at most, before the growth of a direction is measured
 
@@ -24,7 +24,7 @@ class Bifurcation(NamedTuple):
 
 
 def bifurcation_diagram(
-    family: Family,
+    family: StepFamily,
     x: Array,
     gains: Sequence[float] | np.ndarray,
     *,
@@ -97,7 +97,7 @@ def bifurcation_diagram(
 
 
 def _observe(
-    step: Step, x: Array, observe: Callable[[Array], Any], transient: int, keep: int
+    step: StepMap, x: Array, observe: Callable[[Array], Any], transient: int, keep: int
 ) -> tuple[np.ndarray, Array | None]:
     """Return (observations, last state); the observations are nan and the state is None once it is no longer finite."""
     observed = []
@@ -111,7 +111,7 @@ def _observe(
     return np.array(observed), x
 
 
-def _exponent(step: Step, x: Array | None, steps: int, jvp: Jvp | None) -> float:
+def _exponent(step: StepMap, x: Array | None, steps: int, jvp: Jvp | None) -> float:
     if x is None or not steps:
         return float("nan")
     return float(exponent_intervals(step, x, steps, 1, transient=min(steps // 4, _ALIGNING), most=1, jvp=jvp).values[0])

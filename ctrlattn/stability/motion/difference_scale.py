@@ -27,10 +27,10 @@ _SIDES = 1e-2  # relative difference of the right quotient from the central one 
 _JUMPS = 0.4  # share of turning points among quotients in a row; of rounding it is 2/3
 _SAMPLES, _FEWEST = 64, 6
 _BEND = _BASE**3  # by how much more than between two steps a map may bend between the next two
-Step = Callable[[Array], Array]
+StepMap = Callable[[Array], Array]
 
 
-def difference_size(step: Step, x: Array) -> float:
+def difference_size(step: StepMap, x: Array) -> float:
     """Return the size s of which `difference_step` takes a share: |x| if quotients confirm it, else that of a plateau.
 
     Quotients are judged by their length: what is 1e-4 of it may be lost to rounding unseen.
@@ -65,7 +65,7 @@ class _NoPlateauError(ArithmeticError):
     """The quotients agree at no step."""
 
 
-def _require_one_scale(step: Step, x: Array, size: float) -> None:
+def _require_one_scale(step: StepMap, x: Array, size: float) -> None:
     """Raise ArithmeticError where the numbers of x far below its size, moved by its step, show another derivative."""
     flat, unit = require_real("x", x).ravel(), machine_epsilon(x) ** (1 / 3)
     small = np.abs(flat) < _APART * float(np.max(np.abs(flat)))
@@ -92,7 +92,7 @@ def _require_one_scale(step: Step, x: Array, size: float) -> None:
         )
 
 
-def _size(step: Step, x: Array) -> float:
+def _size(step: StepMap, x: Array) -> float:
     """Return the size for all numbers of x, by the quotients of f as a whole."""
     flat, unit = require_real("x", x).ravel(), machine_epsilon(x) ** (1 / 3)
     size = float(np.max(np.abs(flat)))
@@ -127,7 +127,7 @@ def _steps(size: float) -> np.ndarray:
 class _Quotients:
     """Central and right quotients of one map along some directions, for steps d that grow."""
 
-    def __init__(self, step: Step, x: Array, here: np.ndarray, d: np.ndarray, count: int) -> None:
+    def __init__(self, step: StepMap, x: Array, here: np.ndarray, d: np.ndarray, count: int) -> None:
         self.step, self.x, self.here, self.d, self.eps = step, x, here, d, machine_epsilon(x)
         self.sure = max(_SURE, 1e2 * self.eps ** (2 / 3))
         size = int(np.prod(tuple(x.shape), dtype=int))

@@ -15,7 +15,7 @@ import numpy as np
 from ctrlattn.arrays import Array, is_torch
 from ctrlattn.errors import InputError, require_whole
 from ctrlattn.stability.motion.lyapunov import convergence, first_frame, refilled, reorthonormalise, require_bounded
-from ctrlattn.stability.motion.tangent import Jvp, Step, Tangent, as_state, length, require_callable
+from ctrlattn.stability.motion.tangent import Jvp, StepMap, Tangent, as_state, length, require_callable
 
 _KNOWN = 0.1  # farthest end of an interval, in nats a step, at which an exponent is still given
 _NOTHING = math.log(0.01)  # end of the interval of what is annihilated
@@ -42,7 +42,7 @@ class Exponents(NamedTuple):
 
 
 def exponent_intervals(
-    step: Step, x: Array, steps: int, k: int | None = None, *, transient: int = 100, most: int = 4,
+    step: StepMap, x: Array, steps: int, k: int | None = None, *, transient: int = 100, most: int = 4,
     jvp: Jvp | None = None, seed: int = 0,
 ) -> Exponents:  # fmt: skip
     """Return the k largest Lyapunov exponents of x' = step(x), each in an interval, or nan where a run tells none.
@@ -95,7 +95,7 @@ class ExponentRun:
     """Three frames on one trajectory: of the tangents as they are, disturbed by delta, and by 100 delta."""
 
     def __init__(
-        self, step: Step, x: Array, k: int | None = None, *, transient: int = 100, jvp: Jvp | None = None,
+        self, step: StepMap, x: Array, k: int | None = None, *, transient: int = 100, jvp: Jvp | None = None,
         seed: int = 0, keep: bool = False,
     ) -> None:  # fmt: skip
         self.step, self.x = step, as_state(x)

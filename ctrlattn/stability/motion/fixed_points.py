@@ -14,9 +14,9 @@ from ctrlattn.arrays import Array, like, namespace, require_real
 from ctrlattn.controllers import PID, LTIController
 from ctrlattn.errors import InputError, shown
 from ctrlattn.loop import Loop, LoopState, require_single_loop
-from ctrlattn.stability.motion.tangent import Jvp, Step, Tangent, as_state, dense_jacobian, length, require_callable
+from ctrlattn.stability.motion.tangent import Jvp, StepMap, Tangent, as_state, dense_jacobian, length, require_callable
 
-Family = Callable[[float], Step]
+StepFamily = Callable[[float], StepMap]
 
 _DENSE = 2000  # numbers in a state whose Jacobian is still formed
 _HALVINGS = 12
@@ -42,7 +42,7 @@ class Branch(NamedTuple):
     bifurcations: tuple[tuple[str, float], ...]  # kind and gain, in order
 
 
-def layer_map(loop: Loop, x: Array, *, reference: Array | None = None) -> tuple[Step, Array]:
+def layer_map(loop: Loop, x: Array, *, reference: Array | None = None) -> tuple[StepMap, Array]:
     """Return one layer of a loop as a map of its whole state z = (x, controller's memories), and the state at layer 0.
 
     Parameters
@@ -86,7 +86,7 @@ def layer_map(loop: Loop, x: Array, *, reference: Array | None = None) -> tuple[
 
 
 def fixed_point(
-    step: Step, x: Array, *, tol: float = 1e-10, max_iterations: int = 50, jvp: Jvp | None = None
+    step: StepMap, x: Array, *, tol: float = 1e-10, max_iterations: int = 50, jvp: Jvp | None = None
 ) -> FixedPoint:
     """Solve f(x) = x by damped Newton steps; they are least-squares steps where the Jacobian of f(x) - x is singular.
 
@@ -145,7 +145,7 @@ def fixed_point(
 
 
 def continue_fixed_point(
-    family: Family,
+    family: StepFamily,
     x: Array,
     gains: tuple[float, float],
     *,
@@ -241,7 +241,7 @@ def continue_fixed_point(
 class _Curve:
     """The branch as the zero set of F(x, g) = f(x, g) - x, with x flat and float64."""
 
-    def __init__(self, family: Family, template: Array, tol: float, jvp: Callable[[float], Jvp] | None) -> None:
+    def __init__(self, family: StepFamily, template: Array, tol: float, jvp: Callable[[float], Jvp] | None) -> None:
         self.family, self.template, self.tol, self.jvp = family, template, tol, jvp
         # |(x, g)|^2 = mean x^2 + g^2: many tokens must not make the gain stand still.
         self.weight = np.append(np.full(length(template), 1 / np.sqrt(length(template))), 1.0)
@@ -384,7 +384,7 @@ def _smallest(factors: np.ndarray) -> float:
     return float(np.prod(np.sign(factors)) * np.min(np.abs(factors), initial=1.0))
 
 
-def _damped_step(step: Step, x: Array, direction: np.ndarray, before: float) -> Array:
+def _damped_step(step: StepMap, x: Array, direction: np.ndarray, before: float) -> Array:
     """Return x + t d with the first t of 1, 1/2, 1/4, ... that reduces the residual."""
     move = like(direction.reshape(tuple(x.shape)), x)
     for halving in range(_HALVINGS):

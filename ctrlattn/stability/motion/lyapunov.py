@@ -11,7 +11,7 @@ import numpy as np
 
 from ctrlattn.arrays import Array, require_real, to_numpy
 from ctrlattn.errors import InputError, require_flag, require_whole
-from ctrlattn.stability.motion.tangent import Jvp, Step, Tangent, as_state, length, require_callable
+from ctrlattn.stability.motion.tangent import Jvp, StepMap, Tangent, as_state, length, require_callable
 
 _ALIGNING = 200  # at most so many subspace iterations with the Jacobian at the start
 _ALIGNED = 1e-12
@@ -25,7 +25,7 @@ class Convergence(NamedTuple):
 
 
 def lyapunov_exponents(
-    step: Step | Sequence[Step],
+    step: StepMap | Sequence[StepMap],
     x: Array,
     steps: int,
     *,
@@ -192,7 +192,7 @@ def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
     return positive + float(sums[positive - 1] / abs(values[positive]))
 
 
-def first_frame(tangent: Tangent, step: Step, x: Array, k: int, transient: int, seed: int) -> np.ndarray:
+def first_frame(tangent: Tangent, step: StepMap, x: Array, k: int, transient: int, seed: int) -> np.ndarray:
     """Return the frame (N, k) in which the directions start.
 
     For all N directions it is the identity, which is exact on diagonal maps. For fewer it is random, since a random
@@ -236,7 +236,7 @@ def _orthonormal(columns: np.ndarray) -> np.ndarray:
     return np.linalg.qr(columns)[0]
 
 
-def _align(tangent: Tangent, step: Step, x: Array, frame: np.ndarray) -> np.ndarray:
+def _align(tangent: Tangent, step: StepMap, x: Array, frame: np.ndarray) -> np.ndarray:
     """Return the frame after subspace iteration with the Jacobian at x, which stops where a direction is lost."""
     rates = np.full(frame.shape[1], np.inf)
     for _ in range(_ALIGNING):

@@ -28,7 +28,7 @@ from ctrlattn.linear.jacobian import prepare_forward
 from ctrlattn.stability.motion.difference_scale import difference_size
 
 _FAR = 1e-2  # share of a state at which another is so far from it that the scale is measured again
-Step = Callable[[Array], Array]
+StepMap = Callable[[Array], Array]
 Jvp = Callable[[Array, Array], Array]
 
 
@@ -48,7 +48,7 @@ class Tangent:
         self.multiple = 1.0  # of the usual step
         self.stretch = 0.0  # largest derivative so far: a kink is judged against it
 
-    def advance(self, step: Step, x: Array, frame: np.ndarray) -> tuple[Array, np.ndarray]:
+    def advance(self, step: StepMap, x: Array, frame: np.ndarray) -> tuple[Array, np.ndarray]:
         """Return f(x) and J(x) V."""
         if not frame.shape[1]:
             return _checked_state(step(x), x), frame
@@ -64,7 +64,7 @@ class Tangent:
                 )
         return new, require_real("the derivative", images).reshape(frame.shape[1], -1).T
 
-    def _differences(self, step: Step, x: np.ndarray, new: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    def _differences(self, step: StepMap, x: np.ndarray, new: np.ndarray, frame: np.ndarray) -> np.ndarray:
         h = self.multiple * difference_step(self._scale(step, x), self.eps)
         images = []
         for v in frame.T:
@@ -90,7 +90,7 @@ class Tangent:
         tangent.multiple = 2 * self.multiple
         return tangent
 
-    def _scale(self, step: Step, x: np.ndarray) -> float:
+    def _scale(self, step: StepMap, x: np.ndarray) -> float:
         """Return the scale of the map about x, measured again where the state is far from where it was measured."""
         scale = float(np.max(np.abs(x), initial=0.0))
         usual = self.size == self.at
@@ -140,7 +140,7 @@ def length(x: Array) -> int:
     return int(np.prod(tuple(x.shape), dtype=int))
 
 
-def dense_jacobian(step: Step, x: Array, jvp: Jvp | None = None) -> tuple[Array, np.ndarray]:
+def dense_jacobian(step: StepMap, x: Array, jvp: Jvp | None = None) -> tuple[Array, np.ndarray]:
     """Return (f(x), J(x)): the value and the whole Jacobian, (N, N) float64.
 
     >>> dense_jacobian(lambda x: x * x, np.array([1.0, 3.0]))[1].round(6).tolist()
@@ -171,7 +171,7 @@ def _images_by_caller(jvp: Jvp, x: Array, frame: np.ndarray) -> Array:
     return images
 
 
-def _forward(step: Step, x: Any, frame: np.ndarray) -> tuple[Any, Any]:
+def _forward(step: StepMap, x: Any, frame: np.ndarray) -> tuple[Any, Any]:
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 

@@ -221,7 +221,7 @@ def proven_factors(g: Realization) -> tuple[Scaled, np.ndarray, np.ndarray] | No
     return None
 
 
-class _Side:
+class _GramianSide:
     """F with P = F F* but for an error that is not known yet."""
 
     def __init__(self, g: Realization, series: PowerSums) -> None:
@@ -236,7 +236,7 @@ class _Side:
         return self.series.bounded(a @ self.p @ a.conj().T - self.p + b @ b.conj().T, enough)
 
 
-def _sides(g: Realization) -> tuple[Scaled, _Side, _Side] | None:
+def _sides(g: Realization) -> tuple[Scaled, _GramianSide, _GramianSide] | None:
     """Return (units, side of P, side of Q), or None where the powers of A do not prove all poles inside.
 
     As in `is_stable_matrix`, poles count as inside if they are many roundings from the boundary.
@@ -247,7 +247,7 @@ def _sides(g: Realization) -> tuple[Scaled, _Side, _Side] | None:
     series = PowerSums(unit.system.a, proving=True)
     if not series.distance() > clear_distance(unit.system.a):
         return None
-    return unit, _Side(unit.system, series), _Side(adjoint(unit.system), series.adjoint())
+    return unit, _GramianSide(unit.system, series), _GramianSide(adjoint(unit.system), series.adjoint())
 
 
 def _proven_values(g: Realization) -> tuple[Scaled, np.ndarray] | None:

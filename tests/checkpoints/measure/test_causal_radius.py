@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 
 from ctrlattn import InputError, checkpoints
 from ctrlattn.checkpoints.measure import layer_functions
-from ctrlattn.checkpoints.measure.causal_radius import _Blocks, causal_radius, radius_of_blocks
+from ctrlattn.checkpoints.measure.causal_radius import _TokenBlocks, causal_radius, radius_of_blocks
 from ctrlattn.checkpoints.measure.jacobian import layer_jacobian, recorded_jacobian
 from ctrlattn.checkpoints.measure.layer_functions import layer_function
 from ctrlattn.checkpoints.network.watch import attention
@@ -121,7 +121,7 @@ def blocks_of(name, ids, kind="eager"):
     network = checkpoints.load(sharp(MODELS[name]()), attention=kind)
     f, h = layer_function(network, 1, ids)
     with attention(network.model, "sdpa"):
-        blocks = _Blocks(f, h)
+        blocks = _TokenBlocks(f, h)
     v = np.random.default_rng(1).standard_normal((len(ids), 16))
     return network, blocks, (v, blocks.product(v))
 
@@ -159,12 +159,14 @@ def test_products_that_are_not_those_with_all_tokens_are_made_with_all(fault, mo
 
 def test_the_radius_is_that_of_steps_with_all_tokens(monkeypatch):
     network = checkpoints.load(sharp(MODELS["llama"]()))
-    asked, plain = [], _Blocks.of_tokens
-    monkeypatch.setattr(_Blocks, "of_tokens", lambda self, tokens: asked.append(len(tokens)) or plain(self, tokens))
+    asked, plain = [], _TokenBlocks.of_tokens
+    monkeypatch.setattr(
+        _TokenBlocks, "of_tokens", lambda self, tokens: asked.append(len(tokens)) or plain(self, tokens)
+    )
     few = [causal_radius(network, layer, IDS) for layer in range(2)]
     assert asked
     assert max(asked) <= len(IDS) / 2
-    monkeypatch.setattr(_Blocks, "_product_alone", lambda self, tokens: None)
+    monkeypatch.setattr(_TokenBlocks, "_product_alone", lambda self, tokens: None)
     for layer, radius in enumerate(few):
         every = causal_radius(network, layer, IDS)
         assert_allclose(radius.radius, every.radius, rtol=1e-6)

@@ -362,7 +362,7 @@ def test_a_value_is_proved_up_to_a_share_of_5e13_of_either_gramian(monkeypatch, 
             sides.append(side)
             return share * side.p[0, 0] if len(sides) == wrong + 1 else 0.0
 
-        monkeypatch.setattr(gramians._Side, "error", error)
+        monkeypatch.setattr(gramians._GramianSide, "error", error)
         assert (gramians._proven_values(g) is not None) == proved
 
 

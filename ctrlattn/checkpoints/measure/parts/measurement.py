@@ -246,7 +246,7 @@ class Measurement:
         return x[layer].to_numpy().astype(np.float64), F[layer].to_numpy().astype(np.float64)
 
 
-Part = Callable[[Measurement], tuple["xr.Dataset", PassCount]]
+ProfilePart = Callable[[Measurement], tuple["xr.Dataset", PassCount]]
 
 
 def labelled(measurement: Measurement, /, **variables: tuple[Any, ...]) -> "xr.Dataset":
