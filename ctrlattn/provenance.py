@@ -2,6 +2,7 @@
 
 import datetime
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,13 @@ def commit(root: Path = ROOT) -> str:
 
 def versions() -> dict[str, str]:
     """Return {package: version} of Python and of what is installed of the packages that decide the numbers."""
-    packages = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = "not installed"
-    return packages
+    return {"python": platform.python_version(), **{name: _installed(name) for name in PACKAGES}}
+
+
+@cache
+def _installed(name: str) -> str:
+    """Return the version of a package, whose description is read once: a comparison asks for it with each run."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -155,15 +155,21 @@ def proportional(network, name, kp, beta):
             hook.remove()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", EXPECTED)
-def test_a_controller_enters_at_the_values(of_type, text, name):
-    """Zero gains change no bit, a P gain is the hook written by hand, tokens with a cache are those without."""
-    network, ids = of_type(name), torch.as_tensor(1 + text(2, 7) % 49)
-    model = network.model
+@pytest.mark.parametrize("name", ["phi3", "gemma4_text", "qwen3_next", "deepseek_v3"])  # of each place of the values
+def test_a_controller_of_zeros_changes_no_bit(of_type, text, name):
+    model, ids = of_type(name).model, torch.as_tensor(1 + text(2, 7) % 49)
     before = logits(model, ids)
     with wrap(model, PID(0.0, 0.0, 0.0)):
         assert_array_equal(logits(model, ids), before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_controller_enters_at_the_values(of_type, text, name):
+    """A P gain is the hook written by hand, tokens with a cache are those without, and nothing stays."""
+    network, ids = of_type(name), torch.as_tensor(1 + text(2, 7) % 49)
+    model = network.model
+    before = logits(model, ids)
     with wrap(model, PID(0.6), reference_gain=0.4):
         ours = logits(model, ids)
         options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 3, "do_sample": False}

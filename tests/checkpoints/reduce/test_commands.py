@@ -15,8 +15,8 @@ from ctrlattn.checkpoints.network.text import token_ids
 from ctrlattn.cli import app
 
 pytestmark = pytest.mark.slow
-# With a null key; parallel, without a matrix; with a state-space mixer and experts.
-ANALYZED = ("gpt_oss", "falcon", "jamba")
+# With a null key; parallel, without a matrix; with a state-space mixer and experts. All parts of one, some of others.
+ANALYZED = {"gpt_oss": (), "falcon": ("feedback", "gain"), "jamba": ("feedback", "attention", "exponents")}
 DROPPED = ("olmo2", "qwen3_next", "jamba")  # plain; with linear attention; with a state-space mixer and experts
 WORDS = [f"w{i}" for i in range(50)]
 
@@ -46,7 +46,8 @@ def test_a_page_by_command(of_type, text, whole_words, tmp_path, monkeypatch, un
     monkeypatch.setattr("ctrlattn.checkpoints.measure.profile.Effort", lambda: LEAST)
     whole = of_type(name)
     source = saved(whole, whole_words, tmp_path / "whole")
-    told = run("analyze", source, "--text", words_of(text), "--tokens", 6, "--out", tmp_path / "page", "--json")
+    parts = [word for part in ANALYZED[name] for word in ("--parts", part)]
+    told = run("analyze", source, "--text", words_of(text), "--tokens", 6, "--out", tmp_path / "page", "--json", *parts)
     assert json.loads(told)
     mixes = "mixer" in {sublayer.kind for sublayer in whole.sublayers()}
     assert ("mixer" in (tmp_path / "page" / "report.html").read_text(encoding="utf-8").lower()) == mixes
