@@ -109,7 +109,8 @@ def test_weights_that_are_not_there_are_said(scene, tmp_path):
 
 def test_it_trains_measures_and_takes_the_weights_again(scene, tmp_path, monkeypatch, request):
     pytest.importorskip("sklearn")
-    tiny = scene.Size(images=3, directions=1, seeds=2, settings={"depth": 3, "dim": 6, "patch": 4, "epochs": 1, "batch": 256})
+    settings = {"depth": 3, "dim": 6, "patch": 4, "epochs": 1, "batch": 256}
+    tiny = scene.Size(images=3, directions=1, seeds=2, settings=settings)
     monkeypatch.setattr(scene, "SMALL", tiny)
     monkeypatch.setattr(
         training, "score", lambda model, data, seed: {"loss": 1.0}
