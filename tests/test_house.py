@@ -229,19 +229,21 @@ SAME_CLASS = {
 def defined_types(text: str) -> tuple[list[str], list[str]]:
     """(classes, aliases of types) of a file; an underscore in front makes no other name."""
     classes = [node.name for node in nodes(text) if isinstance(node, ast.ClassDef)]
-    targets = [node.targets[0] for node in ast.parse(text).body if isinstance(node, ast.Assign)]
+    targets = [node.targets[0] for node in nodes(text)[0].body if isinstance(node, ast.Assign)]  # of the module
     aliases = [node.id for node in targets if isinstance(node, ast.Name) and not node.id.isupper()]
     return [name.lstrip("_") for name in classes], [name.lstrip("_") for name in aliases]
 
 
 def same_classes(paths: Iterable[Path]) -> dict[str, list[str]]:
     """Names that one file gives to a class, and another to a class or to an alias of a type; with the files."""
-    defined = {name_of(path): defined_types(path.read_text(encoding="utf-8")) for path in paths}
-    names = {name for classes, _ in defined.values() for name in classes}
-    places = {
-        name: [file for file, both in defined.items() for each in both for x in each if x == name] for name in names
-    }
-    return {name: files for name, files in sorted(places.items()) if len(files) > 1}
+    classes: set[str] = set()
+    places: dict[str, list[str]] = {}
+    for path in paths:
+        defined, aliases = defined_types(path.read_text(encoding="utf-8"))
+        classes.update(defined)
+        for name in (*defined, *aliases):
+            places.setdefault(name, []).append(name_of(path))
+    return {name: files for name, files in sorted(places.items()) if name in classes and len(files) > 1}
 
 
 def test_a_class_name_is_defined_once_in_the_package():
