@@ -199,10 +199,11 @@ class _RestEquation:
 
         operator = LinearOperator((self.size, self.size), matvec=times, dtype=np.float64)
         share = 1e-2 * min(1e-2, max(float(np.linalg.norm(e)), 1e-8))
-        if not np.any(e):  # by rounding, whose last digit leads as far as this step
+        vanished = not np.any(e)
+        if vanished:  # by rounding, whose last digit leads as far as this step
             e, share = np.full(self.size, digit), 0.1
-        d, left = gmres(operator, -e, rtol=share, atol=0.0, restart=_BASIS, maxiter=3)
-        if left and np.all(e == digit):
+        d, unsolved = gmres(operator, -e, rtol=share, atol=0.0, restart=_BASIS, maxiter=3)
+        if vanished and unsolved:
             self.unseen, d = digit, np.zeros(self.size)
         return d if np.all(np.isfinite(d)) else None
 
