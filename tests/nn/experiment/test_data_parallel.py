@@ -20,7 +20,7 @@ PLAN = """
 arms = ["softmax", "pidformer-ema"]
 seeds = [0]
 [settings]
-epochs = 2
+epochs = 1
 depth = 2
 dim = 12
 patch = 4

@@ -110,18 +110,19 @@ def test_arms_of_a_seed_start_alike():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["radius", "norm"])
-def test_the_penalty_lowers_the_radius(form):
+def test_either_penalty_lowers_the_radius():
     settings = replace(SMALL, arm="random", steps=60, batch=16, rate=1e-2)
-    strong = replace(settings, arm="penalty", penalty=30.0, penalty_form=form, most_radius=0.3)
-    radii = []
-    for each in (settings, strong):
+    strong = [
+        replace(settings, arm="penalty", penalty=30.0, penalty_form=form, most_radius=0.3)
+        for form in ("radius", "norm")
+    ]
+    inputs, radii = torch.tensor([[[1.0], [-1.0], [1.0], [1.0]]]), []
+    for each in (settings, *strong):
         network = copied(build_loop(each), fit_loop(each)[1][-1])
-        inputs = torch.tensor([[[1.0], [-1.0], [1.0], [1.0]]])
         h = state_after(network, inputs, 4)
         radii.append(pass_radius(network.pass_map(network.embed(inputs)), h, rounds=200).radius.item())
     # The inner norm leaves an eigenvalue of 1 along h: what is above it is what a penalty can lower.
-    assert radii[1] - 1 < 0.5 * (radii[0] - 1)
+    assert max(radii[1:]) - 1 < 0.5 * (radii[0] - 1)
 
 
 def test_held_gains_leave_the_measured_spectrum_stable():

@@ -26,7 +26,7 @@ def test_text_is_scored_by_its_perplexity(settings):
 @pytest.mark.slow
 def test_a_real_training_on_real_images():
     pytest.importorskip("sklearn", reason="the digits ship in scikit-learn")
-    run = train(RunSettings("pidformer-ema", 0, epochs=8, depth=2, dim=24), load("digits"))
+    run = train(RunSettings("pidformer-ema", 0, epochs=6, depth=2, dim=24), load("digits"))
     assert run["status"] == "learned"
     assert run["scores"]["clean"] > 0.65
     assert run["scores"]["clean"] > run["scores"]["noise_0.2"] > run["scores"]["noise_0.4"]

@@ -20,7 +20,7 @@ def closed_form(pid, alpha):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(st.floats(0.05, 2), st.floats(0.01, 4), st.floats(0, 0.9), st.floats(-1, 1))
 def test_one_real_mode_is_the_closed_form(kp, ki, kd, a):
     pid = PID(kp, ki, kd)
