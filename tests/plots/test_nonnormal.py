@@ -15,9 +15,10 @@ BLOCK = np.array([[0.5, 3.0], [0.0, 0.5]])
 
 
 def pixels(ax):
-    """The picture as PNG, drawn once, coarsely."""
-    file = io.BytesIO()
-    plots.figure_of(ax).savefig(file, dpi=40)
+    """The picture as PNG, drawn once, coarsely and where its panels stand: layouts have tests of their own."""
+    figure, file = plots.figure_of(ax), io.BytesIO()
+    figure.set_layout_engine(None)
+    figure.savefig(file, dpi=40)
     return file.getvalue()
 
 

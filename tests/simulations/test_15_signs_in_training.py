@@ -78,6 +78,7 @@ def test_the_scene_writes_its_numbers_and_resumes(scene, monkeypatch, tmp_path):
     assert json.loads((tmp_path / "signs_in_training.json").read_text(encoding="utf-8")) == {"run": ANY, **numbers}
     assert len(numbers["table"][1]) == 12
     assert numbers["reads"]["arms"]["---"]["versions"]["torch"] == str(torch.__version__)
+    assert 0 < max(numbers["reads"]["arms"]["---"]["losses"]) < 10  # a mean over windows, none of them empty
 
     def refuse(*arguments, **options):
         raise AssertionError("a finished run is not repeated")
