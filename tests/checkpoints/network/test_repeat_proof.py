@@ -167,7 +167,8 @@ def test_two_formulas_of_one_state_in_a_coarser_type_are_told_from_two_states(so
     ids, model = {"input_ids": torch.arange(8)[None]}, repeat(source, layers=(1, 3), passes=2).model
     held_in_float32(model.model.layers[3])
     assert _error_of_a_cache(model, ids["input_ids"]) > 1e-9
-    assert _error_of_a_cache(source.model, ids["input_ids"]) < 1e-12
+    # Its norms are in float32: a last digit of float64 may turn one of theirs, on some processors and not on others.
+    assert _error_of_a_cache(source.model, ids["input_ids"]) < 1e-6
     _require_cache(source, model, ids, 1e-9)
     other = repeat(source, layers=(1, 3), passes=2).model
     held_in_float32(other.model.layers[3], fault=1e-6)
