@@ -37,6 +37,29 @@ def pytest_collection():
         gc.enable()
 
 
+def pytest_configure(config):
+    """Where a run is of all tests, one process of two collects the last folder first, and rewrites asserts meanwhile.
+
+    Both looked at the same file at the same time, and in a fresh clone each did all of that work.
+    """
+    if _collects_backwards(config):
+        config.args.reverse()
+
+
+def _collects_backwards(config):
+    odd = getattr(config, "workerinput", {}).get("workerid", "gw0").endswith(("1", "3", "5", "7", "9"))
+    return odd and sorted(Path(argument).name for argument in config.args) == sorted(config.getini("testpaths"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """A process that runs tests for another sends no keywords of a test that passed: nobody reads them."""
+    report = yield
+    if report.passed and hasattr(item.config, "workerinput"):
+        report.keywords = {}
+    return report
+
+
 # Examples of functions that write a page or train: a decorator cannot mark them, and tests of their own cover them.
 SLOW_EXAMPLES = {
     "ctrlattn.report.pages.repeated.write_repeated", "ctrlattn.report.pages.reduction.write_drop",
@@ -44,8 +67,12 @@ SLOW_EXAMPLES = {
 }  # fmt: skip
 
 
-def pytest_collection_modifyitems(items):
-    """Mark slow examples as slow tests are."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Mark slow examples as slow tests are, and put what was collected backwards into its order again."""
+    if _collects_backwards(config):
+        places = [Path(argument).name for argument in reversed(config.args)]
+        items.sort(key=lambda item: places.index(item.nodeid.partition("/")[0]))
     for item in items:
         if item.name in SLOW_EXAMPLES:
             item.add_marker(pytest.mark.slow)
