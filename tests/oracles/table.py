@@ -118,8 +118,8 @@ def libraries() -> dict[str, Any]:
 
 
 def through_lapack(name: str) -> bool:
-    """Whether the numbers of a row are sampled by a matrix exponential or turned by an orthogonal matrix."""
-    return "sampled" in name or name.endswith("dense")
+    """Whether the numbers of a row come from products, a matrix exponential or an orthogonal matrix."""
+    return "sampled" in name or ", order " in name or name.endswith("dense")
 
 
 def distance(a: dict[str, Any], b: dict[str, Any]) -> float:
@@ -153,11 +153,6 @@ def _aligned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def load() -> dict[str, Any]:
     """{"system", "truth", "spread"} of each row of the file, by name."""
     return json.loads(FILE.read_text(encoding="utf-8"))["rows"]
-
-
-def made_with() -> dict[str, Any]:
-    """The libraries with which the file was written."""
-    return json.loads(FILE.read_text(encoding="utf-8"))["libraries"]
 
 
 def row(loop: Any) -> dict[str, Any]:
