@@ -6,7 +6,11 @@ found exactly by d steps, and a large one as soon as its outermost Ritz pair has
 
 A small residual alone does not settle it: far from a normal matrix, vectors of no eigenvalue have one. The residual is
 multiplied by the condition of the Ritz value, which the same steps know. Nor does one pair: an isolated eigenvalue is
-found before the end of a dense interval that is larger, so that all Ritz values have a say.
+found before the end of a dense interval that is larger, so that all Ritz values have a say: each by its residual, and
+those that are ill-conditioned together by what couples them with the rest of the space.
+
+No number of steps below d proves the answer: an eigenvector of which the random start holds next to nothing shows in no
+residual. `block_radius` says how often that was seen.
 """
 
 from collections.abc import Callable
@@ -16,7 +20,15 @@ import numpy as np
 
 from ctrlattn.errors import require_whole
 from ctrlattn.linear.lapack import spectral_radii
-from ctrlattn.stability.nonnormal.eigenvalue_condition import REACH, eigenvalue_condition
+from ctrlattn.stability.nonnormal.eigenvalue_condition import (
+    BACKWARD,
+    REACH,
+    eigenvalue_condition,
+    exponent_of,
+    ritz_rounding,
+    scaled,
+    scaled_error,
+)
 
 _LOST = 1e-12  # a new direction below this share of its product is rounding
 _ROOM = 80  # steps that memory is taken for at first: by then most blocks have been left behind
@@ -25,8 +37,9 @@ _POWER = 64  # of the matrix whose norm bounds a radius: a norm is then at most 
 _MARGIN = 4.0  # first-order errors within which an eigenvalue may lie, for a block to be left behind
 _WELL_CONDITIONED = 10.0  # condition up to which the first-order error of a Ritz value says how far it may move
 _BEYOND_FIRST_ORDER = 10.0  # first-order errors that an ill-conditioned Ritz value may move
+_COUPLED = 0.9  # coupling from which on Ritz values that have not settled may hide an eigenvalue further out
+_ANGLES = 16  # on half the circle, beside the angles of Ritz values
 _UP = 1 + 1e-12  # covers the rounding of logarithm and exponential
-_BACKWARD = 10.0  # times m rounding units: the backward error of computed eigenvalues, as a share of the norm
 
 
 Product = Callable[[np.ndarray], np.ndarray]  # (n, d) -> (n, d): row i is D_i times row i of the argument
@@ -57,11 +70,17 @@ def block_radius(
     tolerance: float = 1e-6,
     seed: int = 0,
     narrowed: Callable[[np.ndarray], Product] | None = None,
+    starts: int = 1,
 ) -> BlockRadius:
     """Return the largest spectral radius among diagonal blocks, all blocks at once.
 
     The error of a Ritz value is its residual times its condition. As soon as half of the blocks are left behind, they
     take no further steps: another block is ahead by four times the errors of both.
+
+    What has settled before d steps is likely and not proved: an eigenvalue is missed where the start holds next to
+    nothing of its vector. Of 1,000 normal blocks of 60 to 200 states, made hard by an isolated eigenvalue or a pair
+    just inside of the end of a dense interval, 3 settled on a radius that was .01, .04 and .4 % too small. With
+    `starts` of 2, a second start has to agree, which takes as many steps again.
 
     Parameters
     ----------
@@ -73,11 +92,15 @@ def block_radius(
     tolerance : float
         The steps end where the error of the outermost Ritz value is below this share of it, and so are those of all
         blocks whose Ritz value with its error reaches as far. No other Ritz value, with two residuals, reaches further
-        than twice this share beyond it.
+        than twice this share beyond it, and what has not settled is coupled by less than .9 to what may be outside.
     seed : int
         Seed of the random vectors from which the steps start.
     narrowed : callable (numbers of blocks) -> callable (their number, d) -> (their number, d), optional
         Gives the product with these blocks alone, where it costs less than that with all of them.
+
+    starts : int
+        Number of independent starts. The largest radius is returned, and it has settled where that of every start has,
+        with the same radius but for the tolerance and both errors.
 
     Returns
     -------
@@ -86,7 +109,9 @@ def block_radius(
     Raises
     ------
     InputError
-        There is less than one step.
+        There is less than one step or start.
+    ArithmeticError
+        A product is not finite, or the radius overflows.
 
     References
     ----------
@@ -101,34 +126,91 @@ def block_radius(
     >>> outermost.block, round(abs(outermost.value), 12)
     (1, 2.0)
     """
-    n, d = shape
-    most = min(require_whole("steps", steps), d)
-    left, of_left = np.arange(n), product
-    v = np.random.default_rng(seed).standard_normal((n, d))
-    room = min(most, _ROOM)
-    basis = np.empty((n, room, d))  # block by block, so that one product of matrices projects on all directions of one
-    basis[:, 0] = v / np.linalg.norm(v, axis=1, keepdims=True)
-    projected = np.zeros((n, room + 1, room))
-    for m in range(1, most + 1):
-        w = np.asarray(of_left(basis[:, m - 1]), np.float64)
-        following, projected[:, : m + 1, m - 1] = _orthogonal(w, basis[:, :m])
+    steps, starts = require_whole("steps", steps), require_whole("starts", starts)
+    seeds = [seed, *np.random.SeedSequence(seed).generate_state(starts - 1).tolist()]
+    spaces = (_KrylovSpaces(product, shape, min(steps, shape[1], _ROOM), narrowed, each) for each in seeds)
+    answers = [_radius_from(blocks, min(steps, shape[1]), tolerance) for blocks in spaces]
+    largest = max(answers, key=lambda answer: abs(answer.value))
+    radius = abs(largest.value)
+    agree = all(
+        answer.settled and radius - abs(answer.value) <= tolerance * radius + answer.error + largest.error
+        for answer in answers
+    )
+    return largest._replace(steps=sum(answer.steps for answer in answers), settled=agree)
+
+
+def _radius_from(blocks: "_KrylovSpaces", most: int, tolerance: float) -> BlockRadius:
+    while True:
+        m = blocks.step(most)
         if m == most:
-            break
+            return blocks.outermost(tolerance)
         if m % _EVERY == 0:
-            if _may_be_settled(projected, m, d, tolerance):
-                outermost = _outermost(projected, basis[:, :m], tolerance)
+            if blocks.may_be_settled(tolerance):
+                outermost = blocks.outermost(tolerance)
                 if outermost.settled:
-                    return outermost._replace(block=int(left[outermost.block]))
-            able = _in_play(projected, m, d)
-            if 2 * len(able) <= len(left):
-                left, projected, following = left[able], projected[able], following[able]
-                basis = _choose(basis, able, m)
-                of_left = narrowed(left) if narrowed else among(product, left, n)
-        if m == basis.shape[1]:
-            basis, projected = _with_room(basis, projected, min(most, 2 * m))
-        basis[:, m] = following
-    outermost = _outermost(projected, basis, tolerance)
-    return outermost._replace(block=int(left[outermost.block]))
+                    return outermost
+            blocks.leave_behind()
+
+
+class _KrylovSpaces:
+    """V, H and what the last step leaves, of all blocks that are in play; everything is 2^-exponent of the blocks."""
+
+    def __init__(
+        self,
+        product: Product,
+        shape: tuple[int, int],
+        room: int,
+        narrowed: Callable[[np.ndarray], Product] | None,
+        seed: int,
+    ) -> None:
+        n, self.d = shape
+        self._n, self._whole, self._narrowed, self._of_left = n, product, narrowed, product
+        self._rng = np.random.default_rng(seed)
+        self.left, self.m, self.exponent = np.arange(n), 0, 0
+        v = self._rng.standard_normal((n, self.d))
+        self.following = v / np.linalg.norm(v, axis=1, keepdims=True)
+        # Block by block, so that one product of matrices projects on all directions of one.
+        self.basis, self.projected = np.empty((n, room, self.d)), np.zeros((n, room + 1, room))
+
+    def step(self, most: int) -> int:
+        """Take a step, and return the number of steps."""
+        m = self.m
+        if m == self.basis.shape[1]:
+            self.basis, self.projected = _with_room(self.basis, self.projected, min(most, 2 * m))
+        self.basis[:, m] = self.following
+        w = np.asarray(self._of_left(self.basis[:, m]), np.float64)
+        exponent = exponent_of(w)
+        self.exponent = self.exponent if m else exponent
+        w = np.ldexp(w, -self.exponent)
+        self.m = m + 1
+        self.following, self.projected[:, : m + 2, m] = _orthogonal(w, self.basis[:, : m + 1])
+        return self.m
+
+    def may_be_settled(self, tolerance: float) -> bool:
+        return _may_be_settled(self.projected, self.m, self.d, tolerance)
+
+    def outermost(self, tolerance: float) -> BlockRadius:
+        """Return the outermost Ritz pair, at the scale of the blocks.
+
+        Raises
+        ------
+        ArithmeticError
+            It overflows.
+        """
+        outermost = _outermost(self.projected, self.basis[:, : self.m], tolerance)
+        value = scaled(outermost.value.real, self.exponent) + 1j * scaled(outermost.value.imag, self.exponent)
+        residual = scaled_error(outermost.residual, self.exponent)
+        block = int(self.left[outermost.block])
+        return outermost._replace(block=block, value=value, residual=residual)
+
+    def leave_behind(self) -> None:
+        """Go on without the blocks that cannot be outermost, where at most half of them are left."""
+        able = _in_play(self.projected, self.m, self.d)
+        if 2 * len(able) <= len(self.left):
+            self.left, self.projected, self.following = self.left[able], self.projected[able], self.following[able]
+            self.basis = _choose(self.basis, able, self.m)
+            whole = self._whole
+            self._of_left = self._narrowed(self.left) if self._narrowed else among(whole, self.left, self._n)
 
 
 def among(product: Product, blocks: np.ndarray, n: int) -> Product:
@@ -229,7 +311,7 @@ def _radius_bounds(matrices: np.ndarray) -> np.ndarray:
     unit = matrices.shape[-1] * np.finfo(np.float64).eps
     power, k, logarithm = matrices, 1, np.zeros(len(matrices))
     size = np.linalg.norm(power, axis=(1, 2))
-    astray = _BACKWARD * unit * size
+    astray = BACKWARD * unit * size
     while True:
         whole = size + astray
         with np.errstate(divide="ignore"):  # a matrix of zeros has the bound 0
@@ -250,13 +332,34 @@ def _ritz(projected: np.ndarray, m: int, d: int) -> tuple[np.ndarray, ...]:
     another is still on its way to 1.
     """
     every = np.arange(len(projected))
-    values, vectors = np.linalg.eig(projected[:, :m, :m])
+    matrices = projected[:, :m, :m]
+    values, vectors = np.linalg.eig(matrices)
     top = np.abs(values).argmax(axis=1)
-    rounding = _BACKWARD * m * np.finfo(np.float64).eps * np.linalg.norm(projected[:, :m, :m], axis=(1, 2))
-    residuals = _last_lengths(projected, m, d)[:, None] * np.abs(vectors[:, -1]) + rounding[:, None]
-    reaches = (np.abs(values) + REACH * residuals).max(axis=1)
+    residuals = _last_lengths(projected, m, d)[:, None] * np.abs(vectors[:, -1]) + ritz_rounding(matrices)[:, None]
     conditions = np.array([eigenvalue_condition(*block) for block in zip(vectors, top, strict=True)])
+    reaches = (np.abs(values) + REACH * residuals).max(axis=1)
     return values[every, top], vectors[every, :, top], residuals[every, top], conditions, reaches
+
+
+def _coupling(projected: np.ndarray, last: float, radius: float, tolerance: float) -> float:
+    """Return max |last e_m' (z - H)^-1| over |z| = radius of one block, without the Ritz values that have settled.
+
+    With D V = V H + last v e_m', the path out of the span of V that an eigenvalue z of D needs, if H does not have it,
+    is last e_m' (z - H)^-1. One Ritz value makes |residual| kappa/|z - theta| of it, and values that are
+    ill-conditioned together make less than the sum of their shares. No z outside of the circle has more of it, and it
+    is looked at where the angles of the Ritz values are. It is infinite where H has too few eigenvectors.
+    """
+    values, vectors = np.linalg.eig(projected)
+    try:
+        left = np.linalg.inv(vectors)
+    except np.linalg.LinAlgError:
+        return np.inf
+    on_their_way = last * np.abs(vectors[-1]) * np.linalg.norm(left, axis=1) > tolerance * radius
+    angles = np.append(np.angle(values[on_their_way]), np.linspace(0, np.pi, _ANGLES))
+    distances = radius * np.exp(1j * angles)[:, None] - values[on_their_way]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        paths = (last * vectors[-1, on_their_way] / distances) @ left[on_their_way]
+    return float(np.nan_to_num(np.linalg.norm(paths, axis=1), nan=np.inf).max())
 
 
 def _last_lengths(projected: np.ndarray, m: int, d: int) -> np.ndarray:
@@ -276,6 +379,10 @@ def _outermost(projected: np.ndarray, basis: np.ndarray, tolerance: float) -> Bl
     most = tolerance * radii[i]
     rivals = radii + errors >= radii[i]
     vector = vectors[i] @ basis[able[i]]
+    settled = bool(np.all(errors[rivals] <= most) and np.all(reaches <= radii[i] + REACH * most))
+    if settled and m < d:
+        lengths = _last_lengths(projected, m, d)
+        settled = all(_coupling(projected[j, :m, :m], lengths[j], radii[i], tolerance) <= _COUPLED for j in able)
     return BlockRadius(
         block=int(able[i]),
         value=complex(values[i]),
@@ -283,5 +390,5 @@ def _outermost(projected: np.ndarray, basis: np.ndarray, tolerance: float) -> Bl
         residual=float(residuals[i]),
         condition=float(conditions[i]),
         steps=m,
-        settled=bool(np.all(errors[rivals] <= most) and np.all(reaches <= radii[i] + REACH * most)),
+        settled=settled,
     )

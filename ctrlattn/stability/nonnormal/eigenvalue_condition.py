@@ -1,8 +1,16 @@
-"""kappa = |x| |y| / |y* x|: how far an eigenvalue moves at first order for a disturbance of the matrix of norm 1."""
+"""kappa = |x| |y| / |y* x|: how far an eigenvalue moves at first order for a disturbance of the matrix of norm 1.
+
+The residual of a Ritz value, with its rounding, is such a disturbance. Products of any scale are brought to the scale
+of 1 by a power of two, which rounds nothing, so that no square of them underflows or overflows.
+"""
+
+import math
 
 import numpy as np
 
 REACH = 2.0  # residuals within which any other Ritz value may be on its way to an eigenvalue
+BACKWARD = 10.0  # times m rounding units: the backward error of m computed eigenvalues, as a share of the norm
+_OF_PRODUCTS = 4.0  # rounding units of their type by which products are off, as a share of their norm
 
 
 def eigenvalue_condition(vectors: np.ndarray, i: int) -> float:
@@ -42,3 +50,65 @@ def eigenvalue_condition(vectors: np.ndarray, i: int) -> float:
     except np.linalg.LinAlgError:
         return np.inf
     return max(1.0, float(np.linalg.norm(vectors[:, i]) * np.linalg.norm(y)))
+
+
+def ritz_rounding(projected: np.ndarray, products: np.dtype | type = np.float64) -> np.ndarray:
+    """Return how far from the operator rounding has moved the matrix whose eigenvalues are computed, (..., m, m).
+
+    Computed eigenvalues are those of H + E with |E| of a few m units of |H|_F. In 180 Krylov spaces of 2 to 20
+    steps they were off by up to .8 m units, times their condition, by 30 digits: ten times as much is counted. A
+    product of a type of lower precision is itself off by a few units of that type: by 1.5 for 576 entries, by 2.5 for
+    2,000.
+
+    >>> ritz_rounding(np.eye(1)).item() == 14 * 2.0**-52
+    True
+    """
+    units = BACKWARD * projected.shape[-1] * np.finfo(np.float64).eps + _OF_PRODUCTS * np.finfo(products).eps
+    return np.asarray(units * np.linalg.norm(projected, axis=(-2, -1)))
+
+
+def exponent_of(products: np.ndarray) -> int:
+    """Return e, so that 2^-e times the products has entries of at most 1; 0 for zeros.
+
+    Raises
+    ------
+    ArithmeticError
+        A product is not finite: nothing can be said of its operator.
+
+    Examples
+    --------
+    >>> exponent_of(np.array([3.0, -5.0])), exponent_of(np.array([2.0**-1000])), exponent_of(np.zeros(2))
+    (3, -999, 0)
+    """
+    largest = float(np.abs(products).max(initial=0.0))
+    if not math.isfinite(largest):
+        raise ArithmeticError("a product with the operator is not finite")
+    return math.frexp(largest)[1] if largest > 0 else 0
+
+
+def scaled(x: float, exponent: int) -> float:
+    """Return 2^exponent x.
+
+    Raises
+    ------
+    ArithmeticError
+        It overflows.
+
+    Examples
+    --------
+    >>> scaled(0.75, 3)
+    6.0
+    """
+    try:
+        return math.ldexp(x, exponent)
+    except OverflowError:
+        raise ArithmeticError(f"the answer is {x:.3g} times 2^{exponent}, which overflows") from None
+
+
+def scaled_error(x: float, exponent: int) -> float:
+    """Return 2^exponent x, and the least positive number in place of 0 where x is positive.
+
+    >>> scaled_error(1.0, -2000), scaled_error(0.0, -2000)
+    (5e-324, 0.0)
+    """
+    return max(scaled(x, exponent), math.ulp(0.0) if x > 0 else 0.0)

@@ -11,7 +11,14 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from ctrlattn.errors import InputError, require_whole
-from ctrlattn.stability.nonnormal.eigenvalue_condition import REACH, eigenvalue_condition
+from ctrlattn.stability.nonnormal.eigenvalue_condition import (
+    REACH,
+    eigenvalue_condition,
+    exponent_of,
+    ritz_rounding,
+    scaled,
+    scaled_error,
+)
 from ctrlattn.stability.nonnormal.numerical_range import numerical_radius
 
 _LOST = 1e-12  # a new direction below this share of the first column is rounding
@@ -26,7 +33,7 @@ class SingularTriplets(NamedTuple):
     values: np.ndarray  # (k,), descending; each is a lower bound of the true one
     right: np.ndarray  # (k, columns): right singular vectors v, which are amplified most
     left: np.ndarray  # (k, rows): left singular vectors u = J v / sigma
-    errors: np.ndarray  # (k,): |J' u - sigma v|; a singular value lies within this distance of each
+    errors: np.ndarray  # (k,): |J' u - sigma v|; but for rounding of products, a singular value is as near to each
     steps: int  # number of products with J, and of products with J'
 
 
@@ -61,6 +68,13 @@ def random_gain(operator: LinearOperator, probes: int, *, seed: int = 0) -> np.n
     (probes,)
         Its root mean square estimates ||J||_F / sqrt(columns).
 
+    Raises
+    ------
+    InputError
+        The operator is not real.
+    ArithmeticError
+        A product is not finite, or a gain overflows.
+
     Examples
     --------
     >>> from scipy.sparse.linalg import aslinearoperator
@@ -68,8 +82,10 @@ def random_gain(operator: LinearOperator, probes: int, *, seed: int = 0) -> np.n
     [3.0, 3.0]
     """
     directions = _random(operator, probes, seed).T
-    after, before = (np.linalg.norm(x.astype(np.float64), axis=0) for x in (operator @ directions, directions))
-    return np.asarray(after / before)
+    products = np.asarray(operator @ directions, np.float64)
+    exponent = exponent_of(products)
+    after, before = (np.linalg.norm(x.astype(np.float64), axis=0) for x in (np.ldexp(products, -exponent), directions))
+    return np.array([scaled(gain, exponent) for gain in (after / before).tolist()])
 
 
 def singular_triplets(
@@ -97,7 +113,9 @@ def singular_triplets(
     Raises
     ------
     InputError
-        k or steps is out of range.
+        k or steps is out of range, or the operator is not real.
+    ArithmeticError
+        A product is not finite, or a singular value overflows.
 
     References
     ----------
@@ -113,15 +131,19 @@ def singular_triplets(
     k = require_whole("k", k, most=min(operator.shape))
     steps = require_whole("steps", steps, least=k)
     rows, columns = operator.shape
-    most = min(steps, columns)
+    most, dtype = min(steps, columns), _float_type(operator)
+    exponent = 0  # the steps are those of 2^-exponent J
     basis, back = np.empty((2, most, columns))  # v, and J'J v
     ahead = np.empty((most, rows))  # J v
     projected = np.zeros((most, most))  # <v_i, J'J v_j>
     following = _random(operator, 1, seed)[0].astype(np.float64)
     for m in range(1, most + 1):
         basis[m - 1] = following
-        ahead[m - 1] = operator @ following.astype(operator.dtype)
-        back[m - 1] = operator.T @ ahead[m - 1].astype(operator.dtype)
+        product = np.asarray(operator @ following.astype(dtype), np.float64)
+        of_product = exponent_of(product)
+        exponent = exponent if m > 1 else of_product
+        ahead[m - 1] = np.ldexp(product, -exponent)
+        back[m - 1] = np.ldexp(np.asarray(operator.T @ ahead[m - 1].astype(dtype), np.float64), -exponent)
         following, share, coefficients = _orthogonal(back[m - 1], basis[:m])
         projected[:m, m - 1] = projected[m - 1, :m] = coefficients
         last = share * float(np.linalg.norm(back[m - 1]))
@@ -130,10 +152,19 @@ def singular_triplets(
         if m >= k and (share <= _LOST or _may_be_settled(projected[:m, :m], last, k, tolerance)):
             triplets = _triplets(basis[:m], ahead[:m], back[:m], k)
             if share <= _LOST or np.all(triplets.errors <= tolerance * triplets.values[0]):
-                return triplets
+                return _scale_back(triplets, exponent)
         if share <= _LOST:  # J'J maps the basis into itself: the steps go on from another direction
             following = _orthogonal(_random(operator, 1, seed + m)[0].astype(np.float64), basis[:m])[0]
-    return _triplets(basis, ahead, back, k)
+    return _scale_back(_triplets(basis, ahead, back, k), exponent)
+
+
+def _scale_back(triplets: SingularTriplets, exponent: int) -> SingularTriplets:
+    """Return the triplets of 2^exponent times the operator."""
+    values, errors = (
+        np.array([of_scale(x, exponent) for x in numbers.tolist()])
+        for of_scale, numbers in ((scaled, triplets.values), (scaled_error, triplets.errors))
+    )
+    return triplets._replace(values=values, errors=errors)
 
 
 def _may_be_settled(projected: np.ndarray, last: float, k: int, tolerance: float) -> bool:
@@ -198,13 +229,15 @@ def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> 
     Eigenvalues
         The radius is the modulus of a Ritz value. It can be trusted where its error is small against it: its residual
         alone is small in a strongly non-normal operator where no eigenvalue is. Where another Ritz value, with two
-        residuals, reaches further than that error beyond the radius, the error is how far. It is exact after n steps,
-        but for the rounding of the eigenvalue, which its condition multiplies as well.
+        residuals, reaches further than that error beyond the radius, the error is how far. It is exact
+        after n steps, but for rounding of the products and the eigenvalue, which its condition multiplies as well.
 
     Raises
     ------
     InputError
-        The operator is not square, or there is fewer than one step.
+        The operator is not square or not real, or there is fewer than one step.
+    ArithmeticError
+        A product is not finite, or the radius overflows.
 
     References
     ----------
@@ -219,14 +252,18 @@ def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> 
     (0.5, 1.880199)
     """
     _require_square(operator, "eigenvalues")
-    steps, n = require_whole("steps", steps), operator.shape[0]
+    steps, n, dtype = require_whole("steps", steps), operator.shape[0], _float_type(operator)
     most = min(steps, n)
     basis = np.empty((most, n))
     projected = np.zeros((most, most))
     following = _random(operator, 1, seed)[0].astype(np.float64)
+    exponent = 0  # the steps are those of 2^-exponent J
     for m in range(most):
         basis[m] = following
-        w = np.asarray(operator @ following.astype(operator.dtype), dtype=np.float64)
+        w = np.asarray(operator @ following.astype(dtype), np.float64)
+        of_w = exponent_of(w)
+        exponent = exponent if m else of_w
+        w = np.ldexp(w, -exponent)
         following, share, projected[: m + 1, m] = _orthogonal(w, basis[: m + 1])
         last = share * float(np.linalg.norm(w))
         if share <= _LOST or m + 1 == most:
@@ -234,17 +271,17 @@ def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> 
         projected[m + 1, m] = last
     size = m + 1
     last = 0.0 if size == n else last  # after n steps the remainder is rounding
-    values, vectors = np.linalg.eig(projected[:size, :size])
-    top = int(np.argmax(np.abs(values)))
-    rounding = size * np.finfo(np.float64).eps * float(np.linalg.norm(projected))
-    residuals = last * np.abs(vectors[-1]) + rounding
+    matrix = projected[:size, :size]
+    values, vectors = np.linalg.eig(matrix)
+    residuals = last * np.abs(vectors[-1]) + ritz_rounding(matrix, dtype)
     moduli = np.abs(values)
-    radius, inner = float(moduli[top]), moduli < moduli[top]
-    further = float((moduli + REACH * residuals)[inner].max(initial=radius)) - radius
+    radius, top = float(moduli.max()), int(moduli.argmax())
+    further = float((moduli + REACH * residuals)[moduli < radius].max(initial=radius)) - radius
+    error = max(float(eigenvalue_condition(vectors, top) * residuals[top]), further)
     return Eigenvalues(
-        radius=radius,
-        error=max(float(eigenvalue_condition(vectors, top) * residuals[top]), further),
-        numerical_radius=numerical_radius(projected[:size, :size]),
+        radius=scaled(radius, exponent),
+        error=scaled_error(error, exponent),
+        numerical_radius=scaled(numerical_radius(matrix), exponent),
         steps=size,
     )
 
@@ -277,10 +314,11 @@ def inner_radius(vectors: np.ndarray, products: np.ndarray) -> float:
     1.0
     """
     rows, images = np.asarray(vectors, np.float64), np.asarray(products, np.float64)
+    exponent = exponent_of(images)
     squares, turn = np.linalg.eigh(rows @ rows.T)
     able = squares > _DEPENDENT * squares[-1]
     turn = (turn[:, able] / np.sqrt(squares[able])).T  # its rows combine the vectors to orthonormal ones
-    return numerical_radius(turn @ (rows @ images.T) @ turn.T)
+    return scaled(numerical_radius(turn @ (rows @ np.ldexp(images, -exponent).T) @ turn.T), exponent)
 
 
 def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> Departure:
@@ -308,7 +346,9 @@ def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> De
     Raises
     ------
     InputError
-        The operator is not square, or there are fewer than 2 probes.
+        The operator is not square or not real, or there are fewer than 2 probes.
+    ArithmeticError
+        A product is not finite.
 
     References
     ----------
@@ -324,7 +364,10 @@ def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> De
     probes = require_whole("probes", probes, least=2)
     v = _random(operator, probes, seed).T
     images = operator @ v - v
-    squares, products = (_squared_lengths(second - images) for second in (operator @ images, operator.T @ images))
+    images = np.ldexp(images, -exponent_of(images))
+    twice, back = (np.asarray(second - images, np.float64) for second in (operator @ images, operator.T @ images))
+    exponent = max(exponent_of(twice), exponent_of(back))
+    squares, products = (np.sum(np.ldexp(second, -exponent) ** 2, axis=0) for second in (twice, back))
     if not products.any():
         return Departure(0.0, 0.0, probes)
 
@@ -337,17 +380,20 @@ def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> De
     return Departure(value(np.arange(probes) >= 0), error, probes)
 
 
-def _squared_lengths(columns: np.ndarray) -> np.ndarray:
-    """Return the square of the length of each column."""
-    return np.asarray(np.sum(columns**2, axis=0, dtype=np.float64))
-
-
 def _require_square(operator: LinearOperator, quantity: str) -> None:
     if operator.shape[0] != operator.shape[1]:
         raise InputError(f"{quantity} takes a square operator, got shape {operator.shape}")
 
 
+def _float_type(operator: LinearOperator) -> np.dtype:
+    """Return the type of the vectors that the operator takes; for one of whole numbers it is float64."""
+    dtype = np.dtype(operator.dtype)
+    if np.issubdtype(dtype, np.complexfloating):
+        raise InputError(f"the steps take a real operator, got one of {dtype}")
+    return dtype if np.issubdtype(dtype, np.floating) else np.dtype(np.float64)
+
+
 def _random(operator: LinearOperator, count: int, seed: int) -> np.ndarray:
-    """Return unit vectors in the operator's dtype, (count, columns)."""
+    """Return unit vectors in the operator's type, (count, columns)."""
     v = np.random.default_rng(seed).standard_normal((count, operator.shape[1]))
-    return (v / np.linalg.norm(v, axis=1, keepdims=True)).astype(operator.dtype)
+    return (v / np.linalg.norm(v, axis=1, keepdims=True)).astype(_float_type(operator))

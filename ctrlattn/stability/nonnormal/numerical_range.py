@@ -6,6 +6,7 @@ import numpy as np
 import scipy.linalg
 
 from ctrlattn.linear.state_matrix import continuous_matrix, discrete_matrix, require_size
+from ctrlattn.stability.nonnormal.eigenvalue_condition import exponent_of, scaled
 from ctrlattn.stability.nonnormal.resolvent_levels import middles, unit_eigenvalues
 
 _LARGEST = 2000
@@ -33,6 +34,8 @@ def numerical_radius(A: Any) -> float:
     ------
     InputError
         The system is continuous (use numerical_abscissa), the matrix is not square or not finite, or n > 2000.
+    ArithmeticError
+        The radius overflows, or has not settled.
 
     References
     ----------
@@ -45,6 +48,17 @@ def numerical_radius(A: Any) -> float:
     """
     a = discrete_matrix(A, "numerical_radius", "numerical_abscissa")
     require_size(len(a), _LARGEST, "numerical_radius", "||A||/2 <= w <= ||A|| holds for every matrix")
+    exponent = exponent_of(a)
+    a = (
+        np.ldexp(a, -exponent)
+        if not np.iscomplexobj(a)
+        else np.ldexp(a.real, -exponent) + 1j * np.ldexp(a.imag, -exponent)
+    )
+    return scaled(_moderate_radius(a), exponent)
+
+
+def _moderate_radius(a: np.ndarray) -> float:
+    """Return the numerical radius of a matrix whose entries are about 1, so that no product overflows."""
     if not np.iscomplexobj(a) and np.all(a >= 0):
         return _top(a, 0.0)  # a nonnegative matrix has its maximum at angle 0
     starts = np.linspace(0, 2 * np.pi, 8, endpoint=False)

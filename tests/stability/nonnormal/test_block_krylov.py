@@ -109,7 +109,7 @@ def test_the_bound_holds_for_defective_and_nilpotent_matrices():
 def test_the_bound_covers_every_matrix_within_the_backward_error(near):
     """[[c, 1], [s, c]] has the eigenvalues c +- sqrt(s), and s is as large as the backward error may be."""
     given = np.array([[[near, 1.0], [0.0, near]]])
-    s = block_krylov._BACKWARD * 2 * np.finfo(float).eps * np.linalg.norm(given)
+    s = block_krylov.BACKWARD * 2 * np.finfo(float).eps * np.linalg.norm(given)
     bound = block_krylov._radius_bounds(given)[0]
     assert bound >= near + np.sqrt(s)
     # H^2 = 0 leaves what was astray: (2 + a) a + u = 21 u with a = 10 u, whose square root is the bound.
@@ -132,7 +132,7 @@ def every_block(projected, basis, tolerance):
         np.array(each) for each in zip(*(eig(matrix, left=True) for matrix in projected[:, :m, :m]), strict=True)
     )
     top = (np.arange(len(values)), np.abs(values).argmax(axis=1))
-    rounding = 10 * m * np.finfo(float).eps * np.linalg.norm(projected[:, :m, :m], axis=(1, 2))
+    rounding = (10 * m + 4) * np.finfo(float).eps * np.linalg.norm(projected[:, :m, :m], axis=(1, 2))
     last = projected[:, m, m - 1] if m < d else np.zeros(len(values))
     every = last[:, None] * np.abs(vectors[:, -1]) + rounding[:, None]
     residuals = every[top]
@@ -153,8 +153,9 @@ def every_block(projected, basis, tolerance):
 @pytest.mark.slow
 @every_case("size", [0.0, 0.3, 3.0, 100.0])
 @every_case("seed", range(6))
-def test_leaving_blocks_out_changes_nothing(seed, size):
+def test_leaving_blocks_out_changes_nothing(seed, size, monkeypatch):
     """To the bit, block by block of Krylov spaces of matrices near to normal and far from it, equal ones among them."""
+    monkeypatch.setattr(block_krylov, "_COUPLED", np.inf)
     rng = np.random.default_rng(seed)
     d = int(rng.integers(2, 14))
     blocks, _ = triangular(rng, d, size)
@@ -356,3 +357,101 @@ def test_steps_beyond_the_first_room_are_those_of_one_room(monkeypatch, steps):
     assert again.steps == whole.steps == steps
     assert (again.block, again.value, again.residual) == (whole.block, whole.value, whole.residual)
     assert_allclose(again.vector, whole.vector, rtol=0, atol=0)
+
+
+@every_case("exponent", [-960, -700, -500, 4, 500, 700, 960])
+def test_a_power_of_two_times_the_blocks_has_the_same_digits(exponent):
+    blocks = np.random.default_rng(0).standard_normal((3, 20, 20))
+    one = block_radius(product_of(blocks), (3, 20), steps=12)
+    other = block_radius(product_of(np.ldexp(blocks, exponent)), (3, 20), steps=12)
+    assert np.ldexp([other.value.real, other.value.imag, other.residual], -exponent).tolist() == [
+        one.value.real,
+        one.value.imag,
+        one.residual,
+    ]
+    assert other[4:] == one[4:]
+    assert other.block == one.block
+
+
+def test_products_that_are_not_finite_are_refused():
+    with pytest.raises(ArithmeticError, match="not finite"):
+        block_radius(lambda v: np.full_like(v, np.nan), (2, 4))
+
+
+def test_a_second_start_finds_what_the_first_one_holds_too_little_of():
+    """Normal blocks whose outermost eigenvector has next to no share in the first start: it settles .4 % low."""
+    for seed, d in HIDDEN:
+        spectrum, g = hidden_end(seed)
+        assert len(spectrum) == d
+
+        def product(v, spectrum=spectrum):
+            return v * spectrum
+
+        one, two = (block_radius(product, (1, d), seed=seed, starts=starts) for starts in (1, 2))
+        assert one.settled  # what one start cannot see
+        assert_allclose(abs(one.value), 1 - g, rtol=1e-6)
+        assert not two.settled
+        assert_allclose(abs(two.value), 1.0, rtol=1e-6)
+        assert two.steps > one.steps
+    with pytest.raises(InputError, match="starts"):
+        block_radius(product, (1, d), starts=0)
+
+
+HIDDEN = ((108, 60), (25, 120))
+
+
+def hidden_end(seed):
+    rng = np.random.default_rng(seed)
+    d = int(rng.choice([60, 120, 200]))
+    g = 10 ** rng.uniform(-4, -1.5)
+    rng.random()
+    spectrum = rng.uniform(-0.6, 1 - 2 * g, d)
+    spectrum[:2] = -(1 - g), 1.0
+    return spectrum, g
+
+
+def test_starts_that_agree_have_settled_and_their_steps_add_up():
+    blocks = np.random.default_rng(0).standard_normal((5, 30, 30)) / 20
+    blocks[3] += 4 * np.outer(np.ones(30), np.ones(30)) / 30
+    one, three = (block_radius(product_of(blocks), (5, 30), starts=starts) for starts in (1, 3))
+    assert three.settled
+    assert three.steps > 2 * one.steps
+    assert_allclose(three.value, one.value, rtol=1e-6)
+
+
+def test_coupling_is_the_last_row_of_the_resolvent_of_what_has_not_settled():
+    """last |e_m' (z - H)^-1| against solutions on 2,000 points of the circle, and closed forms."""
+    assert_allclose(block_krylov._coupling(np.array([[0.5]]), 0.1, 1.0, 1e-6), 0.1 / 0.5, rtol=1e-12)
+    h = np.array([[0.5, 3.0], [0.0, -0.5]])  # at z = -1, where it is 1/(z + 1/2) (0, 1)
+    assert_allclose(block_krylov._coupling(h, 0.1, 1.0, 1e-6), 0.1 / 0.5, rtol=1e-12)
+    for seed in range(5):
+        h = np.random.default_rng(seed).standard_normal((6, 6)) / 4
+        radius = 1.1 * np.abs(np.linalg.eigvals(h)).max()
+        last = np.eye(6)[-1]
+        rows = [
+            np.linalg.solve((z * np.eye(6) - h).T, last) for z in radius * np.exp(1j * np.linspace(0, 2 * np.pi, 2000))
+        ]
+        largest = 0.3 * np.linalg.norm(rows, axis=1).max()
+        coupling = block_krylov._coupling(h, 0.3, radius, 1e-6)
+        assert 0.97 * largest < coupling < largest * (1 + 1e-3)
+    settled = np.array([[1.0, 0.2], [1e-8, 0.5]])  # its outermost value lies on the circle, and has settled
+    assert_allclose(block_krylov._coupling(settled, 0.1, 1.0, 1e-6), 0.1 * np.hypot(1, 4e-8) / 0.5, rtol=0.2)
+    assert block_krylov._coupling(np.zeros((2, 2)), 0.1, 0.0, 1e-6) == np.inf
+
+
+@pytest.mark.parametrize("seed", [48, 255, 266])
+def test_ritz_values_that_are_ill_conditioned_together_hide_no_eigenvalue(seed, monkeypatch):
+    """-(1 - g) settles before the end of a dense interval whose values have conditions up to 10,000."""
+    rng = np.random.default_rng([seed, 4])
+    n, d = int(rng.integers(1, 4)), int(rng.choice([30, 60, 120, 200]))
+    assert rng.random() < 0.5
+    g = 10 ** rng.uniform(-4, -1.5)
+    spectra = rng.uniform(-0.6, 1 - 2 * g, (n, d))
+    spectra[:, 0], spectra[0, 1] = -(1 - g), 1.0
+    upper = np.triu(rng.standard_normal((n, d, d)), 2) * rng.uniform(0, 0.4) / np.sqrt(d)
+    blocks = spectra[:, :, None] * np.eye(d) + upper
+    outermost = block_radius(product_of(blocks), (n, d), seed=seed)
+    assert outermost.settled
+    assert_allclose(abs(outermost.value), 1.0, rtol=1e-6)
+    monkeypatch.setattr(block_krylov, "_COUPLED", np.inf)
+    assert_allclose(abs(block_radius(product_of(blocks), (n, d), seed=seed).value), 1 - g, rtol=1e-6)

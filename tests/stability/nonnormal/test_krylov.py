@@ -10,6 +10,7 @@ from scipy.sparse.linalg import aslinearoperator
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from ctrlattn import InputError
 from ctrlattn.stability import numerical_radius
 from ctrlattn.stability.nonnormal import krylov
 from ctrlattn.stability.nonnormal.krylov import (
@@ -280,3 +281,63 @@ def test_the_error_of_a_radius_covers_a_ritz_value_that_is_on_its_way_beyond_it(
         spectrum[:2] = -0.999, 1.0
         found = eigenvalues(aslinearoperator(np.diag(spectrum)), steps=30, seed=seed)
         assert abs(found.radius - 1) <= found.error + 1e-12, seed
+
+
+def numbers_at(exponent):
+    """All that the steps find of 2^exponent times a matrix, scaled back."""
+    a = np.ldexp(np.random.default_rng(0).standard_normal((12, 12)), exponent)
+    ritz, triplets = eigenvalues(aslinearoperator(a), steps=8), singular_triplets(aslinearoperator(a), 3)
+    lengths = [*ritz[:3], *triplets.values, *triplets.errors, *random_gain(aslinearoperator(a), 2)]
+    lengths.append(inner_radius(np.eye(12)[:5], a[:, :5].T))
+    return [*np.ldexp(lengths, -exponent).tolist(), *triplets.right.ravel().tolist(), *triplets.left.ravel().tolist()]
+
+
+@every_case("exponent", [-980, -700, -500, -60, 3, 60, 500, 700, 980])
+def test_a_power_of_two_times_an_operator_has_the_same_digits(exponent):
+    """Squares of 1e-200 underflow: its radius had been 0 with the error 0."""
+    assert numbers_at(exponent) == numbers_at(0)
+
+
+def test_departure_of_operators_of_any_scale():
+    a = matrix(3)
+    large = [departure(aslinearoperator(scale * a)).value for scale in (2.0**40, 2.0**500, 2.0**900)]
+    assert large[1] == large[2]
+    assert_allclose(large[0], large[1], rtol=1e-9)
+    exact = departure(aslinearoperator(2.0**100 * a.astype(np.float32)))  # its squares are beyond float32
+    assert_allclose(exact.value, large[1], rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+def test_what_is_not_finite_or_overflows_is_refused():
+    broken = aslinearoperator(np.array([[1.0, np.nan], [0.0, 1.0]]))
+    for call in (eigenvalues, singular_triplets, departure, lambda o: random_gain(o, 2)):
+        with pytest.raises(ArithmeticError, match="not finite"):
+            call(broken)
+    a = np.full((4, 4), 2e307)  # sigma_1 = |lambda| = 8e307; eight times as much overflows
+    assert_allclose(singular_triplets(aslinearoperator(a)).values, 8e307)
+    for call in (eigenvalues, singular_triplets):
+        with pytest.raises(ArithmeticError, match=r"overflows|not finite"):
+            call(aslinearoperator(8 * a))
+
+
+def test_whole_numbers_are_no_type_of_a_direction_and_complex_ones_are_refused():
+    """A unit vector rounded to whole numbers is zero, and so had been all answers."""
+    whole = aslinearoperator(np.array([[1, 2], [3, 4]]))
+    same = aslinearoperator(np.array([[1.0, 2.0], [3.0, 4.0]]))
+    assert eigenvalues(whole) == eigenvalues(same)
+    assert singular_triplets(whole).values == singular_triplets(same).values
+    assert random_gain(whole, 1) == random_gain(same, 1)
+    for call in (eigenvalues, singular_triplets, departure, lambda o: random_gain(o, 2)):
+        with pytest.raises(InputError, match="real operator"):
+            call(aslinearoperator(np.array([[1j]])))
+
+
+def test_an_operator_of_single_precision_states_the_rounding_of_its_products():
+    covered = 0
+    for seed in range(6):
+        a = np.random.default_rng(seed).standard_normal((9, 9)).astype(np.float32)
+        ritz = eigenvalues(aslinearoperator(a), steps=9)
+        away = abs(ritz.radius - np.abs(np.linalg.eigvals(a.astype(float))).max())
+        assert away <= ritz.error < 1e-4
+        covered += away > 1e-12
+    assert covered == 6
