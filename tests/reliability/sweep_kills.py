@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ctrlattn import InputError, sweep
+from ctrlattn.files import claims
 from ctrlattn.sweep.plan import plan_of
 
 HERE = Path(__file__).parent
@@ -91,7 +92,8 @@ class Driver:
 
 def _run(file: Path, out: Path, options: dict[str, Any]) -> int:
     try:
-        sweep.run(file, out, **options)
+        with claims():
+            sweep.run(file, out, **options)
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -102,9 +104,10 @@ def _run(file: Path, out: Path, options: dict[str, Any]) -> int:
 
 
 def whole(file: Path, out: Path) -> str:
-    """Run to the end in this process; the first line of its progress."""
+    """Run to the end in this process, as the command does: it removes what a killed one left; its first progress."""
     said: list[str] = []
-    sweep.run(file, out, progress=lambda step, done, total: said.append(step))
+    with claims():
+        sweep.run(file, out, progress=lambda step, done, total: said.append(step))
     return said[0]
 
 
