@@ -61,10 +61,9 @@ def generated(checkpoint, ids, count, **options):
 def test_measure_drop_with_gains_save_load_generate(of_type, text, tmp_path, name):
     whole, ids, windows = of_type(name), torch.as_tensor(text(2, 7)), text(10)
     effort = checkpoints.Effort(probes=1, singular=1, lanczos=1, arnoldi=1, commutator=2, exponents=1, sweeps=1)
-    # Products with the Jacobian of a layer take the time: all of a type of each kind of layer, one sort of the others.
-    kinds, products = ("olmo2", "gpt_oss", "qwen3_next", "jamba"), ("gain", "exponents", "nonnormality")
-    asked = products if name in kinds else (products[(*QUICK, *OTHERS).index(name) % 2],)
-    parts = [part for part in wanted_parts(None, whole) if part not in products or part in asked]
+    # Nonnormality takes the most products: of a type of each kind of layer.
+    kinds = ("olmo2", "gpt_oss", "qwen3_next", "jamba")
+    parts = [part for part in wanted_parts(None, whole) if part != "nonnormality" or name in kinds]
     profile = checkpoints.feedback_profile(whole, text(1, 4)[0], effort=effort, parts=parts)
     assert profile.sizes["layer"] == 4
     for kind, layer in mixing(whole).items():
