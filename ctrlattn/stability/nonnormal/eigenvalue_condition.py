@@ -112,3 +112,16 @@ def scaled_error(x: float, exponent: int) -> float:
     (5e-324, 0.0)
     """
     return max(scaled(x, exponent), math.ulp(0.0) if x > 0 else 0.0)
+
+
+def scaled_array(a: np.ndarray, exponent: int) -> np.ndarray:
+    """Return 2^exponent times real or complex numbers, to the bit where nothing under- or overflows.
+
+    >>> scaled_array(np.array([1 + 2j]), 1).tolist()
+    [(2+4j)]
+    """
+    if not np.iscomplexobj(a):
+        return np.asarray(np.ldexp(a, exponent))
+    both = np.empty(a.shape, complex)
+    both.real, both.imag = np.ldexp(a.real, exponent), np.ldexp(a.imag, exponent)
+    return both

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.linalg
 
 from ctrlattn.linear.state_matrix import continuous_matrix, discrete_matrix, require_size
-from ctrlattn.stability.nonnormal.eigenvalue_condition import exponent_of, scaled
+from ctrlattn.stability.nonnormal.eigenvalue_condition import exponent_of, scaled, scaled_array
 from ctrlattn.stability.nonnormal.resolvent_levels import middles, unit_eigenvalues
 
 _LARGEST = 2000
@@ -49,12 +49,7 @@ def numerical_radius(A: Any) -> float:
     a = discrete_matrix(A, "numerical_radius", "numerical_abscissa")
     require_size(len(a), _LARGEST, "numerical_radius", "||A||/2 <= w <= ||A|| holds for every matrix")
     exponent = exponent_of(a)
-    a = (
-        np.ldexp(a, -exponent)
-        if not np.iscomplexobj(a)
-        else np.ldexp(a.real, -exponent) + 1j * np.ldexp(a.imag, -exponent)
-    )
-    return scaled(_moderate_radius(a), exponent)
+    return scaled(_moderate_radius(scaled_array(a, -exponent)), exponent)
 
 
 def _moderate_radius(a: np.ndarray) -> float:

@@ -4,6 +4,7 @@ The pseudospectrum holds the eigenvalues of every A + E with ||E|| <= eps. The d
 eps at which it reaches the border of stability.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ctrlattn.arrays import require_number
 from ctrlattn.errors import InputError, require_flag
 from ctrlattn.linear.state_matrix import continuous_matrix, discrete_matrix, require_size, state_matrix
 from ctrlattn.linear.triangular import is_triangular, poles
+from ctrlattn.stability.nonnormal.eigenvalue_condition import exponent_of, scaled, scaled_array
 from ctrlattn.stability.nonnormal.resolvent_levels import at, crossings, least_sigma, middles, outward, sigma_min
 
 _LARGEST = 1000
@@ -153,7 +155,8 @@ def henrici_departure(A: Any) -> float:
     3.0
     """
     a, _ = state_matrix(A, "henrici_departure")
-    return float(np.linalg.norm(np.triu(upper_schur(a), 1)))
+    exponent = exponent_of(a)
+    return scaled(float(np.linalg.norm(np.triu(upper_schur(scaled_array(a, -exponent)), 1))), exponent)
 
 
 def upper_schur(a: np.ndarray) -> np.ndarray:
@@ -175,6 +178,12 @@ def _outermost(a: np.ndarray, eps: float, continuous: bool) -> float:
     eps = float(require_number("eps", eps))
     if eps < 0:
         raise InputError(f"eps must be >= 0, got {eps}")
+    exponent = exponent_of(np.append(np.abs(a), eps))
+    return scaled(_moderate_outermost(scaled_array(a, -exponent), math.ldexp(eps, -exponent), continuous), exponent)
+
+
+def _moderate_outermost(a: np.ndarray, eps: float, continuous: bool) -> float:
+    """Return the pseudospectral radius or abscissa where the largest entry, or eps, is about 1: none underflows."""
     spectrum = poles(a)
     level = float(np.max(spectrum.real if continuous else np.abs(spectrum)))
     if eps == 0.0:

@@ -12,6 +12,7 @@ from ctrlattn.arrays import require_number, require_numbers
 from ctrlattn.errors import InputError
 from ctrlattn.linear.state_matrix import state_matrix
 from ctrlattn.linear.triangular import is_triangular
+from ctrlattn.stability.nonnormal.eigenvalue_condition import exponent_of, scaled_array
 from ctrlattn.stability.nonnormal.pseudospectral_bounds import upper_schur
 
 _SMALL = 40  # for smaller n one SVD per point is as fast
@@ -64,11 +65,13 @@ def pseudospectrum(A: Any, grid: Any, *, rtol: float = 1e-5) -> np.ndarray:
         raise InputError(
             f"pseudospectrum takes a Schur form first, hours for n = {len(a)}: n <= {_LARGEST} unless A is triangular"
         )
+    exponent = exponent_of(np.append(np.abs(a), np.abs(points)))
+    a, points = scaled_array(a, -exponent), scaled_array(points, -exponent)
     # A real matrix has the same value at z and at its conjugate.
     flat = points.ravel() if np.iscomplexobj(a) else points.real.ravel() + 1j * np.abs(points.imag.ravel())
     unique, inverse = np.unique(flat, return_inverse=True)
     values = by_svd(a, unique) if len(a) < _SMALL else _by_lanczos(upper_schur(a), unique, rtol)
-    return values[inverse].reshape(points.shape)
+    return scaled_array(values[inverse].reshape(points.shape), exponent)
 
 
 def by_svd(a: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -304,6 +304,9 @@ def test_a_defective_block_is_never_settled():
     outermost = block_radius(product_of(blocks[None]), (1, 20))
     assert outermost.condition > 1e6
     assert not outermost.settled
+    assert not block_radius(
+        product_of(blocks[None]), (1, 20), starts=2
+    ).settled  # starts that agree within large errors
 
 
 @pytest.mark.parametrize("seed", range(20))

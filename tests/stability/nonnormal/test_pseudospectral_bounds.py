@@ -283,3 +283,15 @@ def test_an_abscissa_of_zero_is_reached_to_the_share_of_eps(monkeypatch):
     rounds.clear()
     with pytest.raises(ArithmeticError, match="not settled within 100 rounds"):
         pseudospectral_radius(np.diag([0.5, 0.2]), 0.1)
+
+
+@every_case("exponent", [-960, -500, -200, 200])
+def test_a_power_of_two_times_the_matrix_has_the_same_digits(exponent):
+    """Squares of 1e-200 underflow: the departure had been 0, and the pseudospectrum had held the spectrum alone."""
+    a = np.random.default_rng(0).standard_normal((6, 6)) / 4
+    other = np.ldexp(a, exponent)
+    assert henrici_departure(other) == np.ldexp(henrici_departure(a), exponent)
+    for radius in (pseudospectral_radius, pseudospectral_abscissa):
+        for eps in (0.0, 0.1):
+            assert radius(other, np.ldexp(eps, exponent)) == np.ldexp(radius(a, eps), exponent)
+    assert_allclose(pseudospectral_radius(np.zeros((2, 2)), 2.0**exponent), 2.0**exponent)

@@ -131,3 +131,13 @@ def test_a_share_of_change_lies_between_0_and_1_and_size_limits_what_is_not_tria
     assert_allclose(pseudospectrum(np.ones((3, 3)), [5.0]), 2.0)
     for triangular in (np.eye(4), np.eye(4, k=1), np.eye(4, k=-1)):
         assert pseudospectrum(triangular, [5.0]) > 3
+
+
+@pytest.mark.parametrize("n", [6, 60])
+def test_a_power_of_two_times_matrix_and_points_has_the_same_digits(n):
+    """At 1e-90 the steps of a large matrix had given 0, and at 1e90 seven times too much."""
+    a, z = np.random.default_rng(0).standard_normal((n, n)) / n, np.array([[0.5, 0.3 + 0.2j]])
+    values = pseudospectrum(a, z)
+    for exponent in (-960, -300, 300):
+        scaled = np.ldexp(z.real, exponent) + 1j * np.ldexp(z.imag, exponent)
+        assert np.array_equal(pseudospectrum(np.ldexp(a, exponent), scaled), np.ldexp(values, exponent))
