@@ -98,3 +98,12 @@ def test_matrices_without_a_negative_entry_have_their_radius_at_the_angle_0():
     assert_allclose(numerical_radius(-a), numerical_radius(a), rtol=1e-9)
     assert_allclose(numerical_radius(a * np.exp(2j)), numerical_radius(a), rtol=1e-9)
     assert_allclose(numerical_radius(np.array([[0.1, 0.0], [0.0, -3.0]])), 3.0, rtol=1e-12)
+
+
+@pytest.mark.parametrize("turn", [1.0, 0.6 + 0.8j])
+def test_a_power_of_two_times_the_matrix_has_the_same_digits(turn):
+    a = turn * np.random.default_rng(0).standard_normal((12, 12))
+    for exponent in (-900, -700, -500, -60, 60, 300):
+        other = np.ldexp(a.real, exponent) + 1j * np.ldexp(a.imag, exponent)
+        other = other if np.iscomplexobj(a) else other.real
+        assert numerical_radius(other) == np.ldexp(numerical_radius(a), exponent)
