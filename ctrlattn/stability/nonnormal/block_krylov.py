@@ -98,7 +98,6 @@ def block_radius(
         Seed of the random vectors from which the steps start.
     narrowed : callable (numbers of blocks) -> callable (their number, d) -> (their number, d), optional
         Gives the product with these blocks alone, where it costs less than that with all of them.
-
     starts : int
         Number of independent starts. The largest radius is returned, and it has settled where that of every start has,
         with the same radius but for the tolerance and both errors.
