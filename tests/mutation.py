@@ -176,7 +176,8 @@ EQUIVALENT = {
     (BALANCING, "b, c = b * math.ldexp(1.0, -common), c * math.ldexp(1.0, common)", "1.0  ->  2.0"): BALANCED,
     (BALANCING, "return dgebal(sizes, scale=1, permute=0)[3] if len(sizes) else np.ones(0)", "1  ->  2"):
         "LAPACK's flag is on where it is not 0.",
-    (BLOCKS, "projected = np.zeros((n, room + 1, room))", "1  ->  2"): "The further row is not read.",
+    (BLOCKS, "self.basis, self.projected = np.empty((n, room, self.d)), np.zeros((n, room + 1, room))", "1  ->  2"):
+        "The further row is not read.",
     (BLOCKS, "return np.where(left[:, None] > 0, w, 0.0) / np.where(left > 0, left, 1.0)[:, None], coefficients",
      "1.0  ->  2.0"): "0/2 is 0.",
     (BLOCKS, "whole = np.where(whole > 0, whole, 1.0)", "1.0  ->  2.0"): "0/2 is 0.",
