@@ -20,15 +20,8 @@ import numpy as np
 
 from ctrlattn.errors import require_whole
 from ctrlattn.linear.lapack import spectral_radii
-from ctrlattn.stability.nonnormal.eigenvalue_condition import (
-    BACKWARD,
-    REACH,
-    eigenvalue_condition,
-    exponent_of,
-    ritz_rounding,
-    scaled,
-    scaled_error,
-)
+from ctrlattn.stability.nonnormal.eigenvalue_condition import BACKWARD, REACH, eigenvalue_condition, ritz_rounding
+from ctrlattn.stability.nonnormal.powers_of_two import exponent_of, scaled, scaled_error
 
 _LOST = 1e-12  # a new direction below this share of its product is rounding
 _ROOM = 80  # steps that memory is taken for at first: by then most blocks have been left behind

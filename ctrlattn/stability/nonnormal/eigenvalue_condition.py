@@ -1,10 +1,7 @@
 """kappa = |x| |y| / |y* x|: how far an eigenvalue moves at first order for a disturbance of the matrix of norm 1.
 
-The residual of a Ritz value, with its rounding, is such a disturbance. Products of any scale are brought to the scale
-of 1 by a power of two, which rounds nothing, so that no square of them underflows or overflows.
+The residual of a Ritz value, with its rounding, is such a disturbance.
 """
-
-import math
 
 import numpy as np
 
@@ -65,63 +62,3 @@ def ritz_rounding(projected: np.ndarray, products: np.dtype | type = np.float64)
     """
     units = BACKWARD * projected.shape[-1] * np.finfo(np.float64).eps + _OF_PRODUCTS * np.finfo(products).eps
     return np.asarray(units * np.linalg.norm(projected, axis=(-2, -1)))
-
-
-def exponent_of(products: np.ndarray) -> int:
-    """Return e, so that 2^-e times the products has entries of at most 1; 0 for zeros.
-
-    Raises
-    ------
-    ArithmeticError
-        A product is not finite: nothing can be said of its operator.
-
-    Examples
-    --------
-    >>> exponent_of(np.array([3.0, -5.0])), exponent_of(np.array([2.0**-1000])), exponent_of(np.zeros(2))
-    (3, -999, 0)
-    """
-    largest = float(np.abs(products).max(initial=0.0))
-    if not math.isfinite(largest):
-        raise ArithmeticError("a product with the operator is not finite")
-    return math.frexp(largest)[1] if largest > 0 else 0
-
-
-def scaled(x: float, exponent: int) -> float:
-    """Return 2^exponent x.
-
-    Raises
-    ------
-    ArithmeticError
-        It overflows.
-
-    Examples
-    --------
-    >>> scaled(0.75, 3)
-    6.0
-    """
-    try:
-        return math.ldexp(x, exponent)
-    except OverflowError:
-        raise ArithmeticError(f"the answer is {x:.3g} times 2^{exponent}, which overflows") from None
-
-
-def scaled_error(x: float, exponent: int) -> float:
-    """Return 2^exponent x, and the least positive number in place of 0 where x is positive.
-
-    >>> scaled_error(1.0, -2000), scaled_error(0.0, -2000)
-    (5e-324, 0.0)
-    """
-    return max(scaled(x, exponent), math.ulp(0.0) if x > 0 else 0.0)
-
-
-def scaled_array(a: np.ndarray, exponent: int) -> np.ndarray:
-    """Return 2^exponent times real or complex numbers, to the bit where nothing under- or overflows.
-
-    >>> scaled_array(np.array([1 + 2j]), 1).tolist()
-    [(2+4j)]
-    """
-    if not np.iscomplexobj(a):
-        return np.asarray(np.ldexp(a, exponent))
-    both = np.empty(a.shape, complex)
-    both.real, both.imag = np.ldexp(a.real, exponent), np.ldexp(a.imag, exponent)
-    return both

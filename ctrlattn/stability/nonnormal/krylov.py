@@ -11,15 +11,9 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from ctrlattn.errors import InputError, require_whole
-from ctrlattn.stability.nonnormal.eigenvalue_condition import (
-    REACH,
-    eigenvalue_condition,
-    exponent_of,
-    ritz_rounding,
-    scaled,
-    scaled_error,
-)
+from ctrlattn.stability.nonnormal.eigenvalue_condition import REACH, eigenvalue_condition, ritz_rounding
 from ctrlattn.stability.nonnormal.numerical_range import numerical_radius
+from ctrlattn.stability.nonnormal.powers_of_two import exponent_of, scaled, scaled_error
 
 _LOST = 1e-12  # a new direction below this share of the first column is rounding
 _DEFINITE = 1e-7  # a square below this share of the largest is not taken from a product of the rows with themselves

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.linalg
 
 from ctrlattn.linear.state_matrix import continuous_matrix, discrete_matrix, require_size
-from ctrlattn.stability.nonnormal.eigenvalue_condition import exponent_of, scaled, scaled_array
+from ctrlattn.stability.nonnormal.powers_of_two import exponent_of, scaled, scaled_array
 from ctrlattn.stability.nonnormal.resolvent_levels import middles, unit_eigenvalues
 
 _LARGEST = 2000

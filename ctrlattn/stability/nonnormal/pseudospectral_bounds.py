@@ -14,7 +14,7 @@ from ctrlattn.arrays import require_number
 from ctrlattn.errors import InputError, require_flag
 from ctrlattn.linear.state_matrix import continuous_matrix, discrete_matrix, require_size, state_matrix
 from ctrlattn.linear.triangular import is_triangular, poles
-from ctrlattn.stability.nonnormal.eigenvalue_condition import exponent_of, scaled, scaled_array
+from ctrlattn.stability.nonnormal.powers_of_two import exponent_of, scaled, scaled_array
 from ctrlattn.stability.nonnormal.resolvent_levels import at, crossings, least_sigma, middles, outward, sigma_min
 
 _LARGEST = 1000

@@ -12,7 +12,7 @@ from ctrlattn.arrays import require_number, require_numbers
 from ctrlattn.errors import InputError
 from ctrlattn.linear.state_matrix import state_matrix
 from ctrlattn.linear.triangular import is_triangular
-from ctrlattn.stability.nonnormal.eigenvalue_condition import exponent_of, scaled_array
+from ctrlattn.stability.nonnormal.powers_of_two import exponent_of, scaled_array
 from ctrlattn.stability.nonnormal.pseudospectral_bounds import upper_schur
 
 _SMALL = 40  # for smaller n one SVD per point is as fast
