@@ -190,6 +190,14 @@ def finish(number: int, said: Path, seconds: float) -> Ended:
     return Ended(code, out, err, time.monotonic() - begin, use.ru_maxrss / 1024)
 
 
+def wait_for(fact: Callable[[], object], seconds: float = 120.0, pause: float = 0.005) -> None:
+    """Return once something is true, which is looked at again after each pause."""
+    end = time.monotonic() + seconds
+    while not fact():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(pause)
+
+
 def group_lives(number: int) -> bool:
     """Whether a process of a group is left. One that has ended counts no more: not every system waits for orphans."""
     if not Path("/proc/self/stat").exists():

@@ -79,7 +79,7 @@ def never_done():
 def test_a_signal_ends_a_command_in_one_line(stage, tmp_path, name, number):
     said, out = tmp_path / "said", tmp_path / "out"
     process = small_commands.start(small_commands.sample(stage, out)[name], said, never_done)
-    wait_for(lambda: list(out.glob(".ctrlattn.lock")))
+    small_commands.wait_for(lambda: list(out.glob(".ctrlattn.lock")))
     time.sleep(random.Random(name).uniform(0, 0.3))
     os.kill(process, number)
     ended = small_commands.finish(process, said, 120.0)
@@ -90,19 +90,13 @@ def test_a_signal_ends_a_command_in_one_line(stage, tmp_path, name, number):
     assert [path for path in tmp_path.rglob(".*") if path.name != ".ctrlattn.files"] == []
 
 
-def wait_for(fact, seconds=120):
-    end = time.monotonic() + seconds
-    while not fact():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.005)
-
-
 def test_a_second_command_for_the_same_output_says_so_at_once(stage, tmp_path):
     out = tmp_path / "out"
     arguments = small_commands.sample(stage, out)["drop"]
     first = small_commands.start(arguments, tmp_path / "first")
-    wait_for(lambda: list(out.glob(".ctrlattn.lock")))
-    wait_for(lambda: (tmp_path / "first.err").stat().st_size)  # it makes the file, locks it, and begins to speak
+    small_commands.wait_for(lambda: list(out.glob(".ctrlattn.lock")))
+    # It makes the file, locks it, and begins to speak.
+    small_commands.wait_for(lambda: (tmp_path / "first.err").stat().st_size)
     os.kill(first, signal.SIGSTOP)  # else it may end before the second one asks
     second = small_commands.finish(small_commands.start(arguments, tmp_path / "second"), tmp_path / "second", 60.0)
     assert (second.code, second.stdout) == (2, "")

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
@@ -90,10 +89,10 @@ def test_workers_end_with_a_command_that_is_killed_and_a_rerun_finds_the_same(tm
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     out, said = tmp_path / "out", tmp_path / "said"
     started = small_commands.start(command_on(pictures, out, seeds=400), said)
-    until(lambda: visible(out / "runs", "*.json"))
+    small_commands.wait_for(lambda: visible(out / "runs", "*.json"), pause=0.1)
     os.kill(started, signal.SIGKILL)
     assert small_commands.finish(started, said, 60.0).code == -signal.SIGKILL
-    until(lambda: not small_commands.group_lives(started))
+    small_commands.wait_for(lambda: not small_commands.group_lives(started), pause=0.1)
     texts = {path.name: path.read_text(encoding="utf-8") for path in visible(out / "runs", "*.json")}
     assert 0 < len(texts) < 400
     plan = plan_of(str(pictures), arms=("softmax",), seeds=tuple(range(len(texts) + 1)), settings=SIZES)
@@ -119,12 +118,15 @@ def test_a_stopped_command_and_its_workers_do_no_more_work(tmp_path, pictures, m
     else:
         started = small_commands.start(arguments, said)
     with ended(started):
-        until(lambda: sum(b"spawn_main" in words for words, _ in processes_of(started)) == 2)  # two workers
+        # Two workers.
+        small_commands.wait_for(
+            lambda: sum(b"spawn_main" in words for words, _ in processes_of(started)) == 2, pause=0.1
+        )
         before = sum(seconds for _, seconds in processes_of(started))
         os.kill(started, number)
         _, status, used = os.wait4(started, 0)
         assert os.waitstatus_to_exitcode(status) == 128 + number
-        until(lambda: not small_commands.group_lives(started))
+        small_commands.wait_for(lambda: not small_commands.group_lives(started), pause=0.1)
     assert used.ru_utime + used.ru_stime - before < 3
     last = Path(f"{said}.err").read_text().splitlines()[-1]
     assert last == f"ctrlattn: {STOPS[number]}: nothing half-written is left under a final name"
@@ -154,14 +156,6 @@ def processes_of(group):
                 seconds = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
                 found.append((place.with_name("cmdline").read_bytes(), seconds))
     return found
-
-
-def until(fact, seconds=120):
-    """Wait for it."""
-    end = time.monotonic() + seconds
-    while not fact():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.1)
 
 
 def test_several_workers_have_one_kind_of_device(tmp_path, small_data, monkeypatch):
